@@ -1,0 +1,68 @@
+# Every command of the project; `make` alone lists them. Needs Python 3.11 or newer (with venv and pip) and make;
+# `make test` needs more, which tests/install_needs.sh installs or names.
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+WEB_TESTS = $(or $(wildcard tests/web/*.test.js tests/web/*/*.test.js),$(error no tests in tests/web))
+TSC := tests/node/node_modules/.bin/tsc
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check types-web needs format clean
+
+help:
+	@echo "make demo     install into .venv and run a server with a demo conversation: one URL per demo user"
+	@echo "make test     install what the tests need, then run every test"
+	@echo "make check    format, lint, types, layers, docs"
+	@echo "make format   let ruff rewrite the Python files"
+	@echo "make clean    remove .venv and everything else that was built"
+
+demo: .venv/.installed
+	@exec $(BIN)/recado demo
+
+test: needs .venv/.installed-test
+	node --test $(WEB_TESTS)
+	$(BIN)/python -m pytest
+
+check: .venv/.installed-check types-web
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layers.py tests/test_docs.py
+
+types-web:
+	@if [ -x $(TSC) ]; then echo "$(TSC) -p tests/web" && $(TSC) -p tests/web; \
+	else echo "The browser code's types were not checked: 'make needs' installs TypeScript."; fi
+
+needs:
+	@bash tests/install_needs.sh
+
+format: .venv/.installed-check
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist tests/node/node_modules tests/web/node_modules
+	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.installed: pyproject.toml
+	@[ -n "$(PYTHON)" ] || { echo "Recado needs Python 3.11 or newer, and none of python3, python3.11 ... python3.14 is. \
+	Install one, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is no Python 3.11 or newer." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv or no pip. \
+	On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing Recado into .venv ..."
+	@$(PYTHON) -m venv .venv
+	@$(PIP) --editable .
+	@touch $@
+
+.venv/.installed-test: .venv/.installed
+	@echo "Installing what the tests import into .venv ..."
+	@$(PIP) --editable '.[test]'
+	@touch $@
+
+.venv/.installed-check: .venv/.installed
+	@echo "Installing the checkers into .venv ..."
+	@$(PIP) --editable '.[test,check]'
+	@touch $@

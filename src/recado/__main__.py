@@ -1,0 +1,3 @@
+from recado.app.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The only home of drivers: each adapter gives one of the ports of `recado.ports`."""

@@ -1,0 +1,1 @@
+"""Brokers: what brings events and signals to the members' open connections."""

@@ -1,0 +1,191 @@
+"""The embedded MQTT server as the conversations' broker: what topics mean, who may use them, where their logs are.
+
+`c/<conversation>` is a conversation's log and `c/<conversation>/live` its signals (DESIGN §4). A publish there is an
+action of the user; what comes out is the event as committed, for its recipients. Membership is the permission: it is
+checked at SUBSCRIBE, inside the transaction of a send, and again at each delivery by the event's own recipients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from recado.broker.hooks import Identity, LogPage, Outcome, Refused
+from recado.broker.limits import BrokerLimits
+from recado.broker.publication import Publication
+from recado.broker.server import Server
+from recado.chat import actions
+from recado.chat.actions import SEQ_MAX, Chat
+from recado.chat.errors import ChatError, Invalid, NotFound, Unauthenticated, Unavailable
+from recado.chat.event import MEMBER_REMOVED, Committed, encode_event
+from recado.chat.ids import is_valid_id
+from recado.chat.message import parse_message
+from recado.chat.principal import Principal
+from recado.mqtt.packets import Connect, Publish, SubscriptionRequest
+from recado.mqtt.reason_codes import ReasonCode
+from recado.mqtt.session import Session
+from recado.mqtt.topics import has_wildcard, split_share
+
+_QOS_MAX = 1
+
+# What a client is told for each refusal. SERVER_BUSY ends the connection without an acknowledgement, so that the client
+# keeps what it sent and tries again.
+REASON_CODES: dict[str, ReasonCode] = {
+    "invalid": ReasonCode.PAYLOAD_FORMAT_INVALID,
+    "too_large": ReasonCode.QUOTA_EXCEEDED,
+    "unauthenticated": ReasonCode.NOT_AUTHORIZED,
+    "forbidden": ReasonCode.NOT_AUTHORIZED,
+    "not_found": ReasonCode.NOT_AUTHORIZED,
+    "conflict": ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR,
+    "rate_limited": ReasonCode.QUOTA_EXCEEDED,
+    "unavailable": ReasonCode.SERVER_BUSY,
+}
+
+
+class _Signal(msgspec.Struct, forbid_unknown_fields=True):
+    """What a client may publish on `c/<conversation>/live`."""
+
+    type: str
+    seq: int | None = None
+
+
+_decode_signal = msgspec.json.Decoder(_Signal).decode
+
+
+class EmbeddedBroker:
+    """Both sides of the seam: `recado.ports.Broker` for the conversations, `recado.broker.hooks.Hooks` for the server.
+
+    `chat` is set by the wiring before the first listener opens.
+    """
+
+    chat: Chat
+
+    def __init__(self, authenticate: Callable[[str], Principal], limits: BrokerLimits) -> None:
+        self._authenticate = authenticate
+        self.server = Server(self, limits)
+
+    # recado.ports.Broker
+
+    def publish(self, committed: Sequence[Committed]) -> None:
+        for entry in committed:
+            topic_name = f"c/{entry.conversation}"
+            event = entry.event
+            if event.type == MEMBER_REMOVED and event.user is not None:
+                self.server.stop_log(event.user, topic_name)
+            publication = Publication(topic_name, encode_event(event), _QOS_MAX, event.seq)
+            self.server.publish(publication, entry.recipients, entry.origin)
+
+    def signal(self, conversation: str, recipients: frozenset[str], payload: bytes) -> None:
+        self.server.publish(Publication(f"c/{conversation}/live", payload, 0), recipients)
+
+    # recado.broker.hooks.Hooks
+
+    async def authenticate(self, connect: Connect) -> Identity:
+        """The password is the user's token; a user name, if given, must be the token's own."""
+        try:
+            principal = self._authenticate((connect.password or b"").decode())
+        except (Unauthenticated, UnicodeDecodeError) as error:
+            text = error.message if isinstance(error, Unauthenticated) else "the password is no token"
+            raise Refused(ReasonCode.BAD_USER_NAME_OR_PASSWORD, text) from None
+        if principal.is_host or principal.user is None:
+            raise Refused(ReasonCode.NOT_AUTHORIZED, "connect as a user: the host application talks over HTTP")
+        if connect.username not in (None, principal.user):
+            raise Refused(ReasonCode.BAD_USER_NAME_OR_PASSWORD, "the user name is not the one that the token is for")
+        return Identity(principal.user, principal.expires_at_s)
+
+    async def authorize_subscription(self, session: Session, subscription: SubscriptionRequest) -> ReasonCode:
+        topic_filter = subscription.topic_filter
+        if split_share(topic_filter).share_name is not None:
+            return ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+        root, _, rest = topic_filter.partition("/")
+        conversation, _, below = rest.partition("/")
+        granted = ReasonCode(min(subscription.qos, _QOS_MAX))
+        if root in ("+", "#") or (root == "c" and has_wildcard(conversation)):
+            return granted  # it follows the user's membership, whatever it matches
+        if root != "c" or below not in ("", "live", "+", "#") or (not below and rest.endswith("/")):
+            return ReasonCode.NOT_AUTHORIZED
+        return granted if await self._is_member(conversation, session.user) else ReasonCode.NOT_AUTHORIZED
+
+    async def _is_member(self, conversation: str, user: str) -> bool:
+        if not is_valid_id(conversation):
+            return False
+        try:
+            return user in await self.chat.members.members(conversation)
+        except NotFound:
+            return False
+        except Unavailable as error:
+            raise Refused(ReasonCode.SERVER_BUSY, error.message) from None
+
+    def resume_positions(self, user_properties: list[tuple[str, str]]) -> dict[str, int]:
+        positions = {}
+        for name, value in user_properties:
+            if name == "after":
+                conversation, _, seq = value.partition("=")
+                if not is_valid_id(conversation) or not _is_seq(seq):
+                    text = "the user property after is <conversation>=<seq>"
+                    raise Refused(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, text)
+                positions[f"c/{conversation}"] = int(seq)
+        return positions
+
+    def on_publish(self, session: Session, publish: Publish) -> Outcome | None:
+        root, _, rest = publish.topic_name.partition("/")
+        conversation, slash, below = rest.partition("/")
+        if root != "c" or not is_valid_id(conversation) or (slash and below != "live"):
+            return Outcome(ReasonCode.NOT_AUTHORIZED, "publish to c/<conversation> or c/<conversation>/live")
+        principal = Principal(session.user)
+        try:
+            if below:
+                work = self._signal(principal, conversation, publish.payload)
+                ended: asyncio.Future[Any] = asyncio.ensure_future(work)
+            else:
+                draft = parse_message(publish.payload)
+                sent = actions.send_message(self.chat, principal, conversation, draft, session)
+                ended = asyncio.ensure_future(sent)
+        except ChatError as refusal:
+            return _outcome(refusal)
+        ended.add_done_callback(partial(self._ended, session, publish))
+        return None
+
+    async def _signal(self, principal: Principal, conversation: str, payload: bytes) -> None:
+        try:
+            signal = _decode_signal(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            signal = None
+        if signal is not None and signal.type == "typing" and signal.seq is None:
+            await actions.signal_typing(self.chat, principal, conversation)
+        elif signal is not None and signal.type == "read" and signal.seq is not None:
+            await actions.mark_read(self.chat, principal, conversation, signal.seq)
+        else:
+            raise Invalid('a signal is {"type": "typing"} or {"type": "read", "seq": number}')
+
+    def _ended(self, session: Session, publish: Publish, ended: asyncio.Future[Any]) -> None:
+        error = None if ended.cancelled() else ended.exception()
+        if error is None:
+            self.server.settle(session, publish, ReasonCode.SUCCESS)
+        elif isinstance(error, ChatError):
+            self.server.settle(session, publish, *_outcome(error))
+        else:
+            self.server.settle(session, publish, ReasonCode.SERVER_BUSY, "the server failed; try again")
+
+    async def read_log(self, user: str, topic_name: str, after: int, limit: int) -> LogPage:
+        try:
+            page = await actions.read_events(
+                self.chat, Principal(user), topic_name.partition("/")[2], after, None, limit
+            )
+        except Unavailable as error:
+            raise Refused(ReasonCode.SERVER_BUSY, error.message) from None
+        except ChatError as error:
+            raise Refused(ReasonCode.NOT_AUTHORIZED, error.message) from None
+        return LogPage([(event.seq, encode_event(event)) for event in page.events], page.last_seq)
+
+
+def _outcome(refusal: ChatError) -> Outcome:
+    return Outcome(REASON_CODES[refusal.code], refusal.message)
+
+
+def _is_seq(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= SEQ_MAX

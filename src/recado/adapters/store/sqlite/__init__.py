@@ -1,0 +1,6 @@
+"""The store in one SQLite file: WAL, synchronous=FULL, one writer thread with group commit, a few reading threads."""
+
+from recado.adapters.store.sqlite.files import DatabaseInUse, DatabaseUnusable, backup
+from recado.adapters.store.sqlite.store import SqliteLimits, SqliteStore
+
+__all__ = ["DatabaseInUse", "DatabaseUnusable", "SqliteLimits", "SqliteStore", "backup"]

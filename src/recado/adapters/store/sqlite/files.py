@@ -1,0 +1,129 @@
+"""The database file: opened, locked against a second process, brought up to date, and copied while in use."""
+
+import fcntl
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import IO
+
+import apsw
+
+BUSY_TIMEOUT_MS = 5_000
+_READ_CACHE_KIB = 8 * 1024
+
+
+class DatabaseUnusable(Exception):
+    """The file cannot be used; the text says why and what to do."""
+
+
+class DatabaseInUse(DatabaseUnusable):
+    """Another process holds the file."""
+
+
+def lock(path: Path) -> IO[str]:
+    """Hold the database for this process until the returned file is closed. Raises DatabaseUnusable.
+
+    The lock is a file beside the database, because SQLite's own locks on the database would be dropped when a second
+    descriptor of it is closed.
+    """
+    lock_path = path.with_name(path.name + ".lock")
+    try:
+        held = lock_path.open("a+", encoding="ascii")
+    except OSError as error:
+        raise DatabaseUnusable(
+            f"cannot open {lock_path}: {error.strerror}; is the folder there and writable?"
+        ) from None
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        held.seek(0)
+        holder = held.read().strip() or "unknown"
+        held.close()
+        raise DatabaseInUse(
+            f"{path} is in use by another Recado process (pid {holder}): stop it, or use another database here"
+        ) from None
+    held.truncate(0)
+    held.write(str(os.getpid()))
+    held.flush()
+    return held
+
+
+def open_writer(path: Path) -> apsw.Connection:
+    """The one connection that writes, with the schema up to date. Raises DatabaseUnusable."""
+    try:
+        path.touch(mode=0o600)  # what people write to each other is for this account alone; -wal and -shm follow it
+        db = apsw.Connection(str(path))
+        db.set_busy_timeout(BUSY_TIMEOUT_MS)
+        db.pragma("journal_mode", "wal")
+        db.pragma("synchronous", "full")
+        db.pragma("foreign_keys", True)
+        migrate(db)
+    except (apsw.Error, OSError) as error:
+        raise DatabaseUnusable(f"cannot use {path} as a database: {error}") from error
+    return db
+
+
+def open_reader(path: Path) -> apsw.Connection:
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    db.set_busy_timeout(BUSY_TIMEOUT_MS)
+    db.pragma("cache_size", -_READ_CACHE_KIB)
+    return db
+
+
+def migrations() -> list[tuple[int, str]]:
+    """(number, SQL) of each numbered file in `migrations/`, in order."""
+    folder = files(__package__).joinpath("migrations")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return [(int(name.split("_")[0]), folder.joinpath(name).read_text("utf-8")) for name in names]
+
+
+def migrate(db: apsw.Connection) -> None:
+    """Run the migrations that the file has not had, each in a transaction with its number."""
+    version = db.pragma("user_version")
+    known = migrations()
+    if version > known[-1][0]:
+        raise DatabaseUnusable(
+            f"the database was made by a newer Recado (schema {version}, this one knows {known[-1][0]}): upgrade Recado"
+        )
+    for number, sql in known:
+        if number > version:
+            with db:
+                db.execute(sql)
+                db.execute(f"PRAGMA user_version = {number}")
+
+
+def backup(source: Path, target: Path) -> int:
+    """Copy a database that may be in use, as of one moment, and check the copy. Returns its size in bytes.
+
+    The target appears only when it is whole. Raises DatabaseUnusable.
+    """
+    if not source.is_file():
+        raise DatabaseUnusable(f"there is no database {source}")
+    if target.exists():
+        raise DatabaseUnusable(f"{target} exists; a backup does not overwrite")
+    partial = target.with_name(target.name + ".partial")
+    partial.unlink(missing_ok=True)
+    try:
+        partial.touch(mode=0o600)
+        _copy(source, partial)
+        with partial.open("rb") as copied:
+            os.fsync(copied.fileno())
+        partial.rename(target)
+    except (apsw.Error, OSError) as error:
+        partial.unlink(missing_ok=True)
+        raise DatabaseUnusable(f"cannot copy {source} to {target}: {error}") from error
+    return target.stat().st_size
+
+
+def _copy(source: Path, target: Path) -> None:
+    read = open_reader(source)
+    written = apsw.Connection(str(target))
+    try:
+        with written.backup("main", read, "main") as copying:
+            copying.step()  # all pages in one step: one read transaction, so one moment
+        written.pragma("journal_mode", "delete")
+        if (verdict := written.pragma("quick_check")) != "ok":
+            raise DatabaseUnusable(f"the copy of {source} is damaged: {verdict}")
+    finally:
+        written.close()
+        read.close()

@@ -1,0 +1,106 @@
+"""The reads, run by reading threads, each on its own connection and in one read transaction."""
+
+import re
+
+import apsw
+import msgspec
+
+from recado.adapters.store.sqlite.rows import Row, event_of
+from recado.adapters.store.sqlite.statements import SQL
+from recado.chat.conversation import ConversationView
+from recado.chat.errors import Invalid, no_such_conversation
+from recado.ports import ConversationPage, EventPage, Membership
+
+_SEQ_END = 2**62
+_CURSOR = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})", re.ASCII)  # (active_at, key), both within SQLite's integers
+
+
+class Reader:
+    def __init__(self, db: apsw.Connection, unread_count_max: int) -> None:
+        self._db = db
+        self._unread_count_max = unread_count_max
+
+    def conversation(self, conversation: str, viewer: str | None) -> ConversationView:
+        with self._db:
+            row = self._row("conversation_row", conversation)
+            if row is None:
+                raise no_such_conversation(conversation)
+            view = self._view(row, viewer, self._read_up_to(row[0], conversation, viewer))
+        return view  # noqa: RET504  # `with` a connection may swallow errors, as far as a type checker knows
+
+    def conversations(self, user: str, cursor: str | None, limit: int) -> ConversationPage:
+        active_at, key = (_SEQ_END, 0) if cursor is None else _parse_cursor(cursor)
+        with self._db:
+            rows: list[Row] = self._db.execute(
+                SQL["conversation_rows_of"], (user, active_at, key, limit + 1)
+            ).fetchall()
+            views = [self._view(row[:-1], user, row[-1]) for row in rows[:limit]]
+        more = f"{rows[limit - 1][5]}.{rows[limit - 1][0]}" if len(rows) > limit else None
+        return ConversationPage(views, more)
+
+    def events(
+        self, conversation: str, viewer: str | None, after: int | None, before: int | None, limit: int
+    ) -> EventPage:
+        with self._db:
+            key, last_seq = self._state(conversation)
+            self._read_up_to(key, conversation, viewer)
+            end = _SEQ_END if before is None else before
+            if after is None:
+                rows = self._db.execute(SQL["events_before"], (key, end, limit)).fetchall()[::-1]
+            else:
+                rows = self._db.execute(SQL["events_after"], (key, after, end, limit)).fetchall()
+        return EventPage([event_of(row) for row in rows], last_seq)
+
+    def membership(self, conversation: str) -> Membership:
+        with self._db:
+            key, last_seq = self._state(conversation)
+            members = self._members(key)
+        return Membership(frozenset(members), last_seq)
+
+    def _state(self, conversation: str) -> tuple[int, int]:
+        row = self._row("conversation_state", conversation)
+        if row is None:
+            raise no_such_conversation(conversation)
+        return row[0], row[1]
+
+    def _read_up_to(self, key: int, conversation: str, viewer: str | None) -> int:
+        """The viewer's read cursor, 0 for the host itself; who is no member has none."""
+        if viewer is None:
+            return 0
+        row = self._row("read_up_to", key, viewer)
+        if row is None:
+            raise no_such_conversation(conversation)
+        read_up_to: int = row[0]
+        return read_up_to
+
+    def _view(self, row: Row, viewer: str | None, read_up_to: int) -> ConversationView:
+        key, conversation, subject, metadata, created_at, active_at, last_seq, *last_event = row
+        unread_count = 0
+        if viewer is not None and last_seq > read_up_to:
+            found = self._row("unread_count", key, read_up_to, viewer, self._unread_count_max)
+            unread_count = found[0] if found else 0
+        return ConversationView(
+            id=conversation,
+            subject=subject,
+            metadata=msgspec.Raw(metadata.encode()),
+            members=self._members(key),
+            created_at=created_at,
+            active_at=active_at,
+            last_seq=last_seq,
+            last_event=event_of(tuple(last_event)) if last_event[0] is not None else None,
+            read_up_to=read_up_to,
+            unread_count=unread_count,
+        )
+
+    def _members(self, key: int) -> list[str]:
+        return [user for (user,) in self._db.execute(SQL["member_users"], (key,))]
+
+    def _row(self, statement: str, *parameters: object) -> Row | None:
+        row: Row | None = self._db.execute(SQL[statement], parameters).fetchone()
+        return row
+
+
+def _parse_cursor(cursor: str) -> tuple[int, int]:
+    if (found := _CURSOR.fullmatch(cursor)) is None:
+        raise Invalid("unknown cursor: pass the next_cursor of an earlier answer as it was")
+    return int(found[1]), int(found[2])

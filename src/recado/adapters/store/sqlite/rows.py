@@ -1,0 +1,38 @@
+"""Between rows and the conversations' own types."""
+
+from typing import Any
+
+import msgspec
+
+from recado.chat.event import Event
+
+Row = tuple[Any, ...]
+
+
+NO_METADATA = msgspec.Raw()  # a Raw cannot be decoded as "or None"
+
+
+class Detail(msgspec.Struct, omit_defaults=True):
+    """The fields of an event that is no message."""
+
+    user: str | None = None
+    subject: str | None = None
+    metadata: msgspec.Raw = NO_METADATA
+
+
+_encode_detail = msgspec.json.Encoder().encode
+_decode_detail = msgspec.json.Decoder(Detail).decode
+
+
+def encode_detail(detail: Detail) -> str:
+    return _encode_detail(detail).decode()
+
+
+def event_of(row: Row) -> Event:
+    """An event from (seq, at, sender, type, id, body, detail)."""
+    seq, at, sender, kind, message_id, body, detail = row
+    if detail is None:
+        return Event(seq=seq, sender=sender, at=at, id=message_id, type=kind, body=body)
+    own = _decode_detail(detail)
+    metadata = None if own.metadata is NO_METADATA else own.metadata
+    return Event(seq=seq, sender=sender, at=at, type=kind, user=own.user, subject=own.subject, metadata=metadata)

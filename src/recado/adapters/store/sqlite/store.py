@@ -1,0 +1,227 @@
+"""The store's face on the event loop.
+
+Writes go to one thread, which commits whatever has arrived while its last commit ran: one fsync for all of them. When
+a commit is done, one call on the loop hands out the events and settles the writes, so nothing is acknowledged or
+delivered before it is on disk. Reads run on a few threads and see every write that was acknowledged.
+"""
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+
+from recado.adapters.store.sqlite import files
+from recado.adapters.store.sqlite.reader import Reader
+from recado.adapters.store.sqlite.writer import Writer
+from recado.chat.conversation import ConversationView
+from recado.chat.errors import ChatError, Unavailable
+from recado.chat.event import Committed
+from recado.ports import ConversationPage, EventPage, Membership, NewConversation, NewMessage, ReadMark, Sent
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+_Write = tuple[Callable[[Writer], Any], "asyncio.Future[Any]"]
+_Outcome = tuple["asyncio.Future[Any]", Any, Exception | None]
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteLimits:
+    pending_writes_max: int
+    """Writes that wait for a commit; one more is refused as unavailable."""
+    batch_writes_max: int
+    """Writes in one commit."""
+    pending_reads_max: int
+    """Reads that run or wait; one more is refused as unavailable."""
+    reader_threads: int
+    logs_in_memory_max: int
+    """Conversations whose end and members the writer remembers."""
+    unread_count_max: int
+
+
+class SqliteStore:
+    """One SQLite file as a `recado.ports.Store`. Make it with `open`, inside the running event loop."""
+
+    def __init__(self, path: Path, limits: SqliteLimits) -> None:
+        self.on_committed: Callable[[Sequence[Committed]], None] = lambda committed: None
+        self._path = path
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._lock = files.lock(path)
+        try:
+            self._db = files.open_writer(path)
+        except BaseException:
+            self._lock.close()
+            raise
+        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._pending_writes = 0
+        self._pending_reads = 0
+        self._closed = False
+        self._readers = threading.local()
+        self._reader_connections: list[apsw.Connection] = []
+        self._reads = ThreadPoolExecutor(limits.reader_threads, "recado-read")
+        self._writer_thread = threading.Thread(target=self._run_writer, name="recado-write", daemon=True)
+        self._writer_thread.start()
+
+    @classmethod
+    def open(cls, path: Path, limits: SqliteLimits) -> "SqliteStore":
+        """Raises files.DatabaseUnusable, or DatabaseInUse if another process holds the file."""
+        return cls(path, limits)
+
+    # Writes
+
+    def append_message(self, message: NewMessage) -> Awaitable[Sent]:
+        return self._write(lambda writer: writer.append_message(message))
+
+    async def put_conversation(self, new: NewConversation) -> tuple[ConversationView, bool]:
+        created: bool = await self._write(lambda writer: writer.put_conversation(new))
+        return await self.conversation(new.id, None), created
+
+    async def put_member(self, conversation: str, user: str, by: str | None, at: int, members_max: int) -> bool:
+        return await self._write(lambda writer: writer.put_member(conversation, user, by, at, members_max))
+
+    async def remove_member(self, conversation: str, user: str, by: str | None, at: int) -> bool:
+        return await self._write(lambda writer: writer.remove_member(conversation, user, by, at))
+
+    async def mark_read(self, conversation: str, user: str, seq: int) -> ReadMark:
+        return await self._write(lambda writer: writer.mark_read(conversation, user, seq))
+
+    def _write(self, run: Callable[[Writer], T]) -> "asyncio.Future[T]":
+        if self._closed:
+            raise Unavailable("the server is stopping; try again")
+        if self._pending_writes >= self._limits.pending_writes_max:
+            raise Unavailable("the store is too busy; try again")
+        self._pending_writes += 1
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.put((run, future))
+        return future
+
+    def _run_writer(self) -> None:
+        writer = Writer(self._db, self._limits.logs_in_memory_max, self._limits.unread_count_max)
+        while batch := self._next_batch():
+            committed, outcomes = _commit(writer, batch)
+            self._loop.call_soon_threadsafe(self._settle, committed, outcomes)
+        self._db.close()
+
+    def _next_batch(self) -> list[_Write]:
+        """Wait for a write, then take what else is there. Empty when the store closes."""
+        first = self._queue.get()
+        if first is None:
+            return []
+        batch = [first]
+        try:
+            while len(batch) < self._limits.batch_writes_max:
+                write = self._queue.get_nowait()
+                if write is None:
+                    self._queue.put(None)  # for the next call: what came before it is committed first
+                    break
+                batch.append(write)
+        except queue.Empty:
+            pass
+        return batch
+
+    def _settle(self, committed: list[Committed], outcomes: list[_Outcome]) -> None:
+        self._pending_writes -= len(outcomes)
+        if committed:
+            self.on_committed(committed)
+        for future, result, error in outcomes:
+            if future.cancelled():
+                continue
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+    # Reads
+
+    async def conversation(self, conversation: str, viewer: str | None) -> ConversationView:
+        return await self._read(lambda reader: reader.conversation(conversation, viewer))
+
+    async def conversations(self, user: str, cursor: str | None, limit: int) -> ConversationPage:
+        return await self._read(lambda reader: reader.conversations(user, cursor, limit))
+
+    async def events(
+        self, conversation: str, viewer: str | None, after: int | None, before: int | None, limit: int
+    ) -> EventPage:
+        return await self._read(lambda reader: reader.events(conversation, viewer, after, before, limit))
+
+    async def membership(self, conversation: str) -> Membership:
+        return await self._read(lambda reader: reader.membership(conversation))
+
+    async def ping(self) -> None:
+        await self._write(lambda writer: None)
+
+    async def _read(self, run: Callable[[Reader], T]) -> T:
+        if self._closed:
+            raise Unavailable("the server is stopping; try again")
+        if self._pending_reads >= self._limits.pending_reads_max:
+            raise Unavailable("the store is too busy; try again")
+        self._pending_reads += 1
+        try:
+            return await self._loop.run_in_executor(self._reads, self._run_read, run)
+        finally:
+            self._pending_reads -= 1
+
+    def _run_read(self, run: Callable[[Reader], T]) -> T:
+        reader: Reader | None = getattr(self._readers, "reader", None)
+        try:
+            if reader is None:
+                db = files.open_reader(self._path)
+                self._reader_connections.append(db)
+                reader = self._readers.reader = Reader(db, self._limits.unread_count_max)
+            return run(reader)
+        except apsw.Error as error:
+            _log.error("the store could not read: %s", error)
+            raise Unavailable("the store cannot be read now; try again") from error
+
+    async def close(self) -> None:
+        """Commit what was accepted, then close the files. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.put(None)
+        await asyncio.to_thread(self._writer_thread.join)
+        await asyncio.sleep(0)  # the last settlement was scheduled before this
+        await asyncio.to_thread(self._reads.shutdown)
+        for db in self._reader_connections:
+            db.close()
+        self._lock.close()
+
+
+def _commit(writer: Writer, batch: Sequence[_Write]) -> tuple[list[Committed], list[_Outcome]]:
+    """Run the writes in one transaction. If that fails, nothing of it stays and all of them are unavailable."""
+    outcomes: list[_Outcome] = []
+    try:
+        writer.begin()
+        for run, future in batch:
+            try:
+                outcomes.append((future, run(writer), None))
+            except ChatError as refusal:
+                outcomes.append((future, None, refusal))
+        return writer.commit(), outcomes
+    except Exception as error:
+        _roll_back(writer)
+        if len(batch) > 1 and not isinstance(error, apsw.FullError | apsw.IOError):
+            return _commit_one_by_one(writer, batch)
+        _log.error("the store could not commit: %s", error)
+        failure = Unavailable("the store cannot write now; try again")
+        return [], [(future, None, failure) for _, future in batch]
+
+
+def _commit_one_by_one(writer: Writer, batch: Sequence[_Write]) -> tuple[list[Committed], list[_Outcome]]:
+    """So that one write that the store chokes on fails no neighbour."""
+    parts = [_commit(writer, [write]) for write in batch]
+    return [entry for part, _ in parts for entry in part], [outcome for _, part in parts for outcome in part]
+
+
+def _roll_back(writer: Writer) -> None:
+    try:
+        writer.roll_back()
+    except apsw.Error as error:
+        _log.error("the store could not roll back: %s", error)

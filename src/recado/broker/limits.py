@@ -1,0 +1,36 @@
+"""The numbers that bound the MQTT server. Their values are chosen in one place, `recado.app.limits`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerLimits:
+    packet_bytes_max: int
+    """An MQTT packet of a connected client. Told to MQTT 5 clients as Maximum Packet Size."""
+    connect_bytes_max: int
+    """A CONNECT packet, from anyone."""
+    user_properties_max: int
+    """User properties in one packet."""
+    connections_max: int
+    """Open connections, of all transports."""
+    connect_timeout_s: int
+    """From the transport's opening to a whole CONNECT."""
+    keep_alive_max_s: int
+    """The longest keep alive; who asks for more, or for none, gets this one in MQTT 5."""
+    receive_maximum: int
+    """QoS 1 publishes of one connection that are not acknowledged yet. Told to MQTT 5 clients; beyond it the server
+    stops reading from others."""
+    inflight_max: int
+    """QoS 1 deliveries to one connection that it has not acknowledged; an MQTT 5 client may ask for less."""
+    send_buffer_bytes_max: int
+    """Bytes that wait in one connection's transport; beyond it the connection falls behind."""
+    subscriptions_max: int
+    """Topic filters of one session."""
+    topic_levels_max: int
+    topic_bytes_max: int
+    log_reads_max: int
+    """Sessions that read on from the log at the same time."""
+    log_page: int
+    """Events in one such read."""
+    drain_s: int
+    """How long a stopping server lets commits end and buffers empty."""

@@ -1,0 +1,64 @@
+"""A conversation: who is in it and what it is about; the log of its events is kept by the store."""
+
+import msgspec
+
+from recado.chat.errors import Invalid, TooLarge
+from recado.chat.event import Event
+from recado.chat.ids import check_id
+from recado.chat.policy import ChatLimits
+
+EMPTY_METADATA = msgspec.Raw(b"{}")
+
+
+class ConversationDraft(msgspec.Struct, forbid_unknown_fields=True):
+    """What the host gives to create a conversation. `metadata` is the host's own JSON object, kept as it came."""
+
+    members: list[str]
+    subject: str | None = None
+    metadata: msgspec.Raw | None = None
+
+
+class ConversationView(msgspec.Struct, frozen=True):
+    """A conversation as one user sees it. Times are ms since the epoch.
+
+    `read_up_to` and `unread_count` are the asking user's; `unread_count` counts others' messages only and stops at
+    `ChatLimits.unread_count_max`.
+    """
+
+    id: str
+    subject: str | None
+    metadata: msgspec.Raw
+    members: list[str]
+    created_at: int
+    active_at: int
+    last_seq: int
+    last_event: Event | None
+    read_up_to: int
+    unread_count: int
+
+
+def check_draft(draft: ConversationDraft, limits: ChatLimits) -> ConversationDraft:
+    """Return the draft with each member once, in the order given; raises Invalid or TooLarge."""
+    members = list(dict.fromkeys(check_id(user, "a member's user id") for user in draft.members))
+    if len(members) > limits.members_max:
+        raise TooLarge(f"a conversation may have {limits.members_max} members, not {len(members)}")
+    if draft.subject is not None:
+        check_subject(draft.subject, limits)
+    if draft.metadata is not None:
+        check_metadata(draft.metadata, limits)
+    return ConversationDraft(members, draft.subject, draft.metadata)
+
+
+def check_subject(subject: str, limits: ChatLimits) -> None:
+    if "\x00" in subject:
+        raise Invalid("a subject must not hold the character U+0000")
+    if (size := len(subject.encode())) > limits.subject_bytes_max:
+        raise TooLarge(f"a subject may have {limits.subject_bytes_max} bytes of UTF-8, not {size}")
+
+
+def check_metadata(metadata: msgspec.Raw, limits: ChatLimits) -> None:
+    text = bytes(metadata)
+    if not text.lstrip().startswith(b"{"):
+        raise Invalid("metadata must be a JSON object")
+    if len(text) > limits.metadata_bytes_max:
+        raise TooLarge(f"metadata may have {limits.metadata_bytes_max} bytes of JSON, not {len(text)}")

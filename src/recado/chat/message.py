@@ -1,0 +1,66 @@
+"""A message on its way in: what a sender may send, and the checks that hold on every door."""
+
+import msgspec
+
+from recado.chat.errors import Invalid, TooLarge
+from recado.chat.ids import check_id
+
+
+class MessageDraft(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """What a sender gives: a body, and an id of its own choice that makes a retry safe."""
+
+    body: str
+    id: str | None = None
+
+
+_decode = msgspec.json.Decoder(MessageDraft).decode
+
+
+def parse_message(payload: bytes) -> MessageDraft:
+    """A draft from what was published on `c/<conversation>`.
+
+    Text that starts with a brace must be the JSON object `{"id": ..., "body": ...}`; any other UTF-8 text is itself the
+    body. Raises Invalid. The draft is not checked yet: `check_draft` does that for every door.
+    """
+    if payload.lstrip()[:1] == b"{":
+        return _parse_object(payload)
+    try:
+        return MessageDraft(payload.decode())
+    except UnicodeDecodeError:
+        raise Invalid("a message must be UTF-8 text") from None
+
+
+def _parse_object(payload: bytes) -> MessageDraft:
+    try:
+        return _decode(payload)
+    except msgspec.ValidationError as error:
+        raise Invalid(f'a JSON message is {{"id": text, "body": text}}: {error}') from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"malformed JSON: {error}") from None
+
+
+def check_draft(draft: MessageDraft, body_bytes_max: int) -> MessageDraft:
+    """Return `draft` if its id and its body may be stored; raises Invalid or TooLarge."""
+    if draft.id is not None:
+        check_id(draft.id, "message id")
+    check_body(draft.body, body_bytes_max)
+    return draft
+
+
+def check_body(body: str, body_bytes_max: int) -> None:
+    if not body.strip():
+        raise Invalid("a message's body must not be empty")
+    # UTF-8 takes 1 to 4 bytes a character, so most bodies need no encoding to know that they fit.
+    if len(body) * 4 > body_bytes_max:
+        _check_size(body, body_bytes_max)
+    if "\x00" in body:
+        raise Invalid("a message's body must not hold the character U+0000")
+
+
+def _check_size(body: str, body_bytes_max: int) -> None:
+    try:
+        size = len(body.encode())
+    except UnicodeEncodeError:
+        raise Invalid("a message's body must be valid Unicode, without lone surrogates") from None
+    if size > body_bytes_max:
+        raise TooLarge(f"a message's body may have {body_bytes_max} bytes of UTF-8, not {size}")

@@ -1,0 +1,34 @@
+"""An answer as plain data, and how it is sent."""
+
+from typing import NamedTuple
+
+import msgspec
+from starlette.types import Send
+
+JSON_HEADERS = (
+    (b"content-type", b"application/json"),
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Answer(NamedTuple):
+    """`body` None means that there is none (204, 304)."""
+
+    status: int
+    body: bytes | None
+    headers: tuple[tuple[bytes, bytes], ...] = JSON_HEADERS
+
+
+def json_answer(status: int, value: object) -> Answer:
+    return Answer(status, _encode(value))
+
+
+async def send_answer(send: Send, answer: Answer) -> None:
+    headers = list(answer.headers)
+    if answer.body is not None:
+        headers.append((b"content-length", b"%d" % len(answer.body)))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body or b""})

@@ -1,0 +1,334 @@
+"""Every call of the HTTP door, in one table: `CALLS`. The routes and `/openapi.json` are made from it, so a call cannot
+be served without being described.
+
+A handler does one chat action and says how its result looks; everything before and after is `door`'s.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any, Generic, Literal, TypeVar
+
+from starlette.types import Scope
+
+from recado.chat import actions
+from recado.chat.actions import Chat
+from recado.chat.conversation import ConversationView
+from recado.chat.errors import Forbidden, Invalid
+from recado.chat.event import Event, encode_event
+from recado.chat.ids import check_id
+from recado.http import metrics
+from recado.http.answer import JSON_HEADERS, Answer, json_answer
+from recado.http.asked import Asked, Parameter, identify, read_headers
+from recado.http.session import session_answer
+from recado.http.settings import Access, HttpSettings
+from recado.http.shapes import (
+    ConversationBody,
+    ConversationsAnswer,
+    EventsAnswer,
+    HealthAnswer,
+    MessageBody,
+    ReadAnswer,
+    ReadBody,
+    SessionAnswer,
+    TokenAnswer,
+    TokenBody,
+)
+
+B = TypeVar("B")
+Who = Literal["anyone", "user", "member", "host"]
+
+FORWARDING_HEADERS = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"})
+JSON_TEXT = Any  # a JSON document without a shape of its own
+PLAIN_TEXT = str
+
+
+@dataclass(slots=True)
+class Door:
+    """What handlers act on."""
+
+    chat: Chat
+    access: Access
+    settings: HttpSettings
+    openapi: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[B]):
+    """`who` may call: anyone; a user with its own token; a member, or the host acting as one or as itself; the host.
+
+    `answers` maps each success to what its body is, None for no body. `errors` are the codes beyond those that follow
+    from the call's form (credentials, query, body, ids).
+    """
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    who: Who
+    handler: Callable[[Door, Asked[B]], Awaitable[Answer]]
+    body: type[B] | None
+    answers: Mapping[int, Any]
+    query: tuple[Parameter, ...] = ()
+    errors: tuple[str, ...] = field(default=())
+
+
+async def send_message(door: Door, asked: Asked[MessageBody]) -> Answer:
+    draft = asked.body.draft()
+    sent = await actions.send_message(door.chat, asked.principal, asked.path["conversation"], draft)
+    return Answer(201 if sent.created else 200, encode_event(sent.event))
+
+
+async def put_conversation(door: Door, asked: Asked[ConversationBody]) -> Answer:
+    draft = asked.body.draft()
+    view, created = await actions.put_conversation(door.chat, asked.principal, asked.path["conversation"], draft)
+    return json_answer(201 if created else 200, view)
+
+
+async def post_conversation(door: Door, asked: Asked[ConversationBody]) -> Answer:
+    view, _ = await actions.put_conversation(door.chat, asked.principal, None, asked.body.draft())
+    return json_answer(201, view)
+
+
+async def list_conversations(door: Door, asked: Asked[None]) -> Answer:
+    limit = asked.number("limit")
+    page = await actions.list_conversations(door.chat, asked.principal, asked.query.get("cursor"), limit)
+    return json_answer(200, ConversationsAnswer(page.conversations, page.next_cursor))
+
+
+async def get_conversation(door: Door, asked: Asked[None]) -> Answer:
+    return json_answer(200, await actions.read_conversation(door.chat, asked.principal, asked.path["conversation"]))
+
+
+async def put_member(door: Door, asked: Asked[None]) -> Answer:
+    path = asked.path
+    view, added = await actions.add_member(door.chat, asked.principal, path["conversation"], path["user"])
+    return json_answer(201 if added else 200, view)
+
+
+async def delete_member(door: Door, asked: Asked[None]) -> Answer:
+    path = asked.path
+    return json_answer(200, await actions.remove_member(door.chat, asked.principal, path["conversation"], path["user"]))
+
+
+async def get_events(door: Door, asked: Asked[None]) -> Answer:
+    after, before, limit = (asked.number(name) for name in ("after", "before", "limit"))
+    page = await actions.read_events(door.chat, asked.principal, asked.path["conversation"], after, before, limit)
+    return json_answer(200, EventsAnswer(page.events, page.last_seq))
+
+
+async def put_read(door: Door, asked: Asked[ReadBody]) -> Answer:
+    mark = await actions.mark_read(door.chat, asked.principal, asked.path["conversation"], asked.body.seq)
+    return json_answer(200, ReadAnswer(mark.read_up_to, mark.unread_count))
+
+
+async def post_typing(door: Door, asked: Asked[None]) -> Answer:
+    await actions.signal_typing(door.chat, asked.principal, asked.path["conversation"])
+    return Answer(204, None, JSON_HEADERS[1:])
+
+
+async def get_session(door: Door, asked: Asked[None]) -> Answer:
+    if asked.principal.is_host:
+        raise Forbidden("a session belongs to a user: use a user's token, from POST /v1/tokens")
+    return json_answer(200, session_answer(door.settings, asked.principal.require_user(), asked))
+
+
+async def post_token(door: Door, asked: Asked[TokenBody]) -> Answer:
+    asked.principal.require_host()
+    user = check_id(asked.body.user, "user")
+    ttl_s = door.settings.token_ttl_s_default if asked.body.ttl_s is None else asked.body.ttl_s
+    if not 1 <= ttl_s <= door.settings.token_ttl_s_max:
+        raise Invalid(f"ttl_s must be 1 to {door.settings.token_ttl_s_max}, not {ttl_s}")
+    token, expires_at = door.access.mint(user, ttl_s)
+    return json_answer(201, TokenAnswer(token, user, expires_at))
+
+
+async def get_health(_door: Door, _asked: Asked[None]) -> Answer:
+    return json_answer(200, HealthAnswer("ok"))
+
+
+async def get_readiness(door: Door, _asked: Asked[None]) -> Answer:
+    await door.chat.store.ping()
+    return json_answer(200, HealthAnswer("ready"))
+
+
+async def get_metrics(door: Door, asked: Asked[None]) -> Answer:
+    if not (door.settings.public_url is None and _is_local(asked.scope)):
+        principal, _ = identify(door.access, read_headers(asked.scope))
+        principal.require_host()
+    return metrics.render()
+
+
+def _is_local(scope: Scope) -> bool:
+    """True if the request was made on this machine and not handed on by a proxy."""
+    if any(name in FORWARDING_HEADERS for name, _ in scope["headers"]):
+        return False
+    try:
+        return ip_address((scope.get("client") or ("", 0))[0]).is_loopback
+    except ValueError:
+        return False
+
+
+async def get_openapi(door: Door, _asked: Asked[None]) -> Answer:
+    return Answer(200, door.openapi)
+
+
+AFTER = Parameter("after", "seq", "Only events past this seq: the first `limit` of them.")
+BEFORE = Parameter("before", "seq", "Only events before this seq: without `after`, the newest `limit` of them.")
+LIMIT = Parameter("limit", "limit", "At most so many.")
+CURSOR = Parameter("cursor", "text", "`next_cursor` of the page before.")
+
+_CONVERSATION = "/v1/conversations/{conversation}"
+_MEMBER = _CONVERSATION + "/members/{user}"
+
+# Routes are tried in this order: sending a message, which is most of the traffic, comes first.
+CALLS: tuple[Call[Any], ...] = (
+    Call(
+        "POST",
+        _CONVERSATION + "/messages",
+        "sendMessage",
+        "Send a message. 200 means that this sender had sent this id before: the first event comes back.",
+        "member",
+        send_message,
+        MessageBody,
+        {201: Event, 200: Event},
+    ),
+    Call(
+        "GET",
+        _CONVERSATION + "/events",
+        "getEvents",
+        "The log: history, and what was missed.",
+        "member",
+        get_events,
+        None,
+        {200: EventsAnswer},
+        (AFTER, BEFORE, LIMIT),
+    ),
+    Call(
+        "PUT",
+        _CONVERSATION + "/read",
+        "putRead",
+        "Move the caller's read cursor forward. It never goes back.",
+        "member",
+        put_read,
+        ReadBody,
+        {200: ReadAnswer},
+    ),
+    Call(
+        "POST",
+        _CONVERSATION + "/typing",
+        "postTyping",
+        "Tell the members who are there that the caller is typing.",
+        "member",
+        post_typing,
+        None,
+        {204: None},
+    ),
+    Call(
+        "GET",
+        "/v1/conversations",
+        "listConversations",
+        "The caller's conversations, newest activity first.",
+        "member",
+        list_conversations,
+        None,
+        {200: ConversationsAnswer},
+        (LIMIT, CURSOR),
+    ),
+    Call(
+        "POST",
+        "/v1/conversations",
+        "postConversation",
+        "Create a conversation whose id the server makes.",
+        "host",
+        post_conversation,
+        ConversationBody,
+        {201: ConversationView},
+    ),
+    Call(
+        "GET",
+        _CONVERSATION,
+        "getConversation",
+        "One conversation, as the caller sees it.",
+        "member",
+        get_conversation,
+        None,
+        {200: ConversationView},
+    ),
+    Call(
+        "PUT",
+        _CONVERSATION,
+        "putConversation",
+        "Create the conversation, or bring its subject and metadata up to date. Idempotent.",
+        "host",
+        put_conversation,
+        ConversationBody,
+        {201: ConversationView, 200: ConversationView},
+        errors=("conflict",),
+    ),
+    Call(
+        "PUT",
+        _MEMBER,
+        "putMember",
+        "Add a member. 200 means that the user was one already.",
+        "host",
+        put_member,
+        None,
+        {201: ConversationView, 200: ConversationView},
+        errors=("too_large",),
+    ),
+    Call(
+        "DELETE",
+        _MEMBER,
+        "deleteMember",
+        "Remove a member. From then on nothing of the conversation reaches the user.",
+        "host",
+        delete_member,
+        None,
+        {200: ConversationView},
+    ),
+    Call(
+        "GET",
+        "/v1/session",
+        "getSession",
+        "How this user connects: URLs, MQTT credentials and topics.",
+        "user",
+        get_session,
+        None,
+        {200: SessionAnswer},
+    ),
+    Call(
+        "POST",
+        "/v1/tokens",
+        "postToken",
+        "Make a token for a user.",
+        "host",
+        post_token,
+        TokenBody,
+        {201: TokenAnswer},
+    ),
+    Call("GET", "/healthz", "getHealth", "The process is alive.", "anyone", get_health, None, {200: HealthAnswer}),
+    Call(
+        "GET",
+        "/readyz",
+        "getReadiness",
+        "The store takes writes.",
+        "anyone",
+        get_readiness,
+        None,
+        {200: HealthAnswer},
+        errors=("unavailable",),
+    ),
+    Call(
+        "GET",
+        "/metrics",
+        "getMetrics",
+        "Metrics for Prometheus; from this machine, or with the API key.",
+        "anyone",
+        get_metrics,
+        None,
+        {200: PLAIN_TEXT},
+        errors=("unauthenticated", "forbidden"),
+    ),
+    Call("GET", "/openapi.json", "getOpenapi", "This description.", "anyone", get_openapi, None, {200: JSON_TEXT}),
+)

@@ -1,0 +1,36 @@
+"""What is counted at the HTTP door. Labels are route templates, methods, statuses and error codes: never a path, an id
+or anything else that a caller chose, so the number of series is bounded and nothing private is in them.
+"""
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Histogram, generate_latest
+
+from recado.http.answer import Answer
+
+REQUESTS = Counter("recado_http_requests", "Answered requests.", ["route", "method", "status"])
+REFUSALS = Counter("recado_http_refusals", "Answers that are errors, by error code.", ["code"])
+SECONDS = Histogram(
+    "recado_http_request_seconds",
+    "Seconds from a request's head to the end of its answer.",
+    ["route", "method"],
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+)
+
+UNKNOWN_ROUTE = "unknown"
+PAGES_ROUTE = "pages"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def count_request(route: str, method: str, status: int, seconds: float) -> None:
+    label = method if method in _METHODS else "other"
+    REQUESTS.labels(route, label, status).inc()
+    SECONDS.labels(route, label).observe(seconds)
+
+
+def count_refusal(code: str) -> None:
+    REFUSALS.labels(code).inc()
+
+
+def render() -> Answer:
+    """Everything in the process's default registry, in Prometheus's text format."""
+    headers = ((b"content-type", CONTENT_TYPE_LATEST.encode()), (b"cache-control", b"no-store"))
+    return Answer(200, generate_latest(REGISTRY), headers)

@@ -1,0 +1,126 @@
+"""What the inside needs from outside. A port says operations, in the words of the conversations; each adapter passes
+one contract suite (`tests/contracts`).
+
+Every write is one transaction and is over when its future resolves: what it says is then on disk. A refusal is a
+`ChatError`; a failure of the store itself is `Unavailable`, and then nothing was written.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from recado.chat.conversation import ConversationView
+from recado.chat.event import Committed, Event
+
+
+class NewConversation(msgspec.Struct, frozen=True):
+    """`creator` is None for the host itself. None for `subject` or `metadata` means "not given"."""
+
+    id: str
+    members: list[str]
+    subject: str | None
+    metadata: msgspec.Raw | None
+    creator: str | None
+    at: int
+
+
+class NewMessage(msgspec.Struct, frozen=True):
+    """`origin` comes back in `Committed.origin` and is not stored."""
+
+    conversation: str
+    sender: str
+    id: str
+    body: str
+    at: int
+    origin: object = None
+
+
+class Sent(NamedTuple):
+    """The event, and whether this call made it: False if the sender had sent that id before."""
+
+    event: Event
+    created: bool
+
+
+class Membership(NamedTuple):
+    """The members as of the event `last_seq`."""
+
+    members: frozenset[str]
+    last_seq: int
+
+
+class EventPage(NamedTuple):
+    """Events in order of seq, and the last seq of the whole log when they were read."""
+
+    events: list[Event]
+    last_seq: int
+
+
+class ReadMark(NamedTuple):
+    """A member's read cursor after the call; `moved` is False if it already was that far."""
+
+    read_up_to: int
+    unread_count: int
+    moved: bool
+
+
+class ConversationPage(NamedTuple):
+    """`next_cursor` is None on the last page, else what to pass to get the next one."""
+
+    conversations: list[ConversationView]
+    next_cursor: str | None
+
+
+class Store(Protocol):
+    """The conversations, durably. `viewer` is the user whose read cursor a view shows, None for the host itself."""
+
+    on_committed: Callable[[Sequence[Committed]], None]
+    """Called on the event loop with what was committed, in each log's order, before the writes' futures resolve."""
+
+    def append_message(self, message: NewMessage) -> Awaitable[Sent]:
+        """Raises NotFound if the sender is no member."""
+
+    async def put_conversation(self, new: NewConversation) -> tuple[ConversationView, bool]:
+        """Create, or bring subject and metadata up to date; True if created. Raises Conflict if a listed user of an
+        existing conversation is no member of it."""
+
+    async def put_member(self, conversation: str, user: str, by: str | None, at: int, members_max: int) -> bool:
+        """True if the user was added. Raises NotFound, TooLarge."""
+
+    async def remove_member(self, conversation: str, user: str, by: str | None, at: int) -> bool:
+        """True if the user was removed. Raises NotFound if there is no such conversation."""
+
+    async def mark_read(self, conversation: str, user: str, seq: int) -> ReadMark:
+        """Move a member's read cursor forward. Raises NotFound, and Invalid if `seq` is past the log's end."""
+
+    async def conversation(self, conversation: str, viewer: str | None) -> ConversationView:
+        """Raises NotFound if it is unknown or `viewer` is no member."""
+
+    async def conversations(self, user: str, cursor: str | None, limit: int) -> ConversationPage:
+        """The user's conversations, newest activity first. Raises Invalid for a cursor that it did not make."""
+
+    async def events(
+        self, conversation: str, viewer: str | None, after: int | None, before: int | None, limit: int
+    ) -> EventPage:
+        """After `after`: the first `limit` events past it, and before `before` if that is given too. Else the newest
+        `limit` events, before `before` if given. Raises NotFound if unknown or `viewer` is no member."""
+
+    async def membership(self, conversation: str) -> Membership:
+        """Raises NotFound."""
+
+    async def ping(self) -> None:
+        """Returns if a write would be tried now; raises Unavailable."""
+
+    async def close(self) -> None:
+        """Finish the writes that were accepted, then let go of the files."""
+
+
+class Broker(Protocol):
+    """What brings events and signals to the members' open connections."""
+
+    def publish(self, committed: Sequence[Committed]) -> None:
+        """Send committed events to their recipients. Never waits for a reader and never raises for one."""
+
+    def signal(self, conversation: str, recipients: frozenset[str], payload: bytes) -> None:
+        """Send a hint that nothing depends on: to who is there now and has room."""

@@ -1,0 +1,87 @@
+// @ts-check
+/** Every text that the pages show, in one place. */
+
+/** @import {ConnectionState} from "./mqtt-link.js" */
+/** @import {SignedOut} from "./http-api.js" */
+
+/** @type {Record<ConnectionState, string>} */
+const CONNECTION = {
+  connecting: "Connecting…",
+  online: "Connected",
+  reconnecting: "Reconnecting… Your messages will be sent.",
+  offline: "Offline. Your messages will be sent when you are back.",
+};
+
+/** @type {Record<SignedOut["why"], string>} */
+const SIGNED_OUT = {
+  missing: "",
+  expired: "Your token has expired. Paste a new one to go on.",
+  refused: "The server did not accept this token. It may have expired.",
+};
+
+/** @type {Record<number, string>} what the user should know about a refusal, by MQTT reason code */
+const REFUSALS = {
+  0x87: "You are not in this conversation any more.",
+  0x95: "The message is too long.",
+  0x97: "The server’s limit is reached.",
+  0x99: "The server cannot take this message.",
+};
+
+export const TEXTS = {
+  product: "Recado",
+  connection: CONNECTION,
+  signedOut: SIGNED_OUT,
+  demoLinkRefused: "This demo link does not work any more. Start the demo again, or paste a token.",
+  signOut: "Sign out",
+  you: "You",
+  host: "The shop",
+  conversations: "Conversations",
+  emptyList: "No conversations yet",
+  emptyListHint: "When someone writes to you about an order, it shows up here.",
+  noConversation: "Pick a conversation",
+  noConversationHint: "Messages arrive here the moment they are sent.",
+  notFound: "This conversation is not here",
+  notFoundHint: "It does not exist, or you are not one of its members.",
+  loadFailed: "The messages could not be loaded.",
+  tryAgain: "Try again",
+  loadingOlder: "Loading earlier messages…",
+  beginning: "This is the beginning of the conversation.",
+  noMessages: "No messages yet. Say hello.",
+  removedNotice: "You are no longer in this conversation.",
+  unreadHere: "New",
+  newMessages: "New messages",
+  toTheEnd: "Go to the newest message",
+  write: "Write a message",
+  send: "Send",
+  retry: "Try again",
+  discard: "Discard",
+  notSent: "Not sent",
+  status: { sending: "Sending", sent: "Sent", failed: "Not sent" },
+  today: "Today",
+  yesterday: "Yesterday",
+  members: (/** @type {string[]} */ names, /** @type {number} */ more) =>
+    more > 0 ? `${names.join(", ")} and ${more} more` : joined(names),
+  unreadCount: (/** @type {number} */ count) => `${count} unread`,
+  /** @param {string[]} names */
+  typing: (names) => {
+    if (names.length > 2) return "Several people are typing…";
+    return `${joined(names)} ${names.length === 1 ? "is" : "are"} typing…`;
+  },
+  typingShort: "typing…",
+  snippet: (/** @type {string} */ name, /** @type {string} */ body) => `${name}: ${body}`,
+  notSentSnippet: (/** @type {string} */ body) => `Not sent: ${body}`,
+  /** @param {string | null} by @param {string} user */
+  memberAdded: (by, user) => (by === null ? `${user} joined` : `${by} added ${user}`),
+  /** @param {string | null} by @param {string} user */
+  memberRemoved: (by, user) => (by === null ? `${user} left` : `${by} removed ${user}`),
+  subjectChanged: (/** @type {string} */ subject) => `The subject is now “${subject}”`,
+  detailsChanged: "The details were updated",
+  refusal: (/** @type {number | undefined} */ code, /** @type {string | undefined} */ reason) =>
+    REFUSALS[code ?? 0] ?? (reason ? `The server refused it: ${reason}.` : "The server refused it."),
+  title: (/** @type {number} */ unread) => (unread > 0 ? `(${unread}) Recado` : "Recado"),
+};
+
+/** @param {string[]} names */
+function joined(names) {
+  return names.length < 2 ? (names[0] ?? "") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
+}

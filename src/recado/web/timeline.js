@@ -1,0 +1,96 @@
+// @ts-check
+/**
+ * A conversation as rows to draw: days, system lines, the "new" line, and messages grouped by sender. Pure.
+ *
+ * A message's key is its sender and id, so the row that was drawn while sending is the one that the event confirms.
+ */
+
+import { dayNumber, systemText } from "./format.js";
+
+/** @import {ChatEvent} from "./http-api.js" */
+/** @import {OutboxMessage, OutboxStatus} from "./outbox.js" */
+
+const GROUP_MS_MAX = 5 * 60_000;
+
+/**
+ * @typedef {{kind: "day", key: string, at: number}} DayRow
+ * @typedef {{kind: "unread", key: string}} UnreadRow
+ * @typedef {{kind: "system", key: string, text: string, at: number}} SystemRow
+ * @typedef {object} MessageRow
+ * @property {"message"} kind
+ * @property {string} key
+ * @property {string} id
+ * @property {number} [seq] absent until the server's event is here
+ * @property {string | null} from
+ * @property {string} body
+ * @property {number} at
+ * @property {boolean} own
+ * @property {OutboxStatus} status
+ * @property {number} [reasonCode]
+ * @property {string} [reason]
+ * @property {boolean} first of its group
+ * @property {boolean} last of its group
+ * @typedef {DayRow | UnreadRow | SystemRow | MessageRow} Row
+ */
+
+/**
+ * @param {object} conversation
+ * @param {ChatEvent[]} conversation.events
+ * @param {OutboxMessage[]} conversation.outbox
+ * @param {string} conversation.me
+ * @param {number | null} conversation.unreadAfter the seq after which the "new" line stands
+ * @returns {Row[]}
+ */
+export function timelineRows({ events, outbox, me, unreadAfter }) {
+  /** @type {Row[]} */
+  const rows = [];
+  let day = NaN;
+  let unreadShown = unreadAfter === null;
+  for (const row of [...events.map((event) => eventRow(event, me)), ...outbox.map((message) => outboxRow(message, me))]) {
+    if (row === null) continue;
+    if (dayNumber(row.at) !== day) rows.push({ kind: "day", key: `day/${dayNumber(row.at)}/${row.key}`, at: row.at });
+    day = dayNumber(row.at);
+    if (!unreadShown && row.kind === "message" && !row.own && (row.seq ?? 0) > (unreadAfter ?? 0)) {
+      rows.push({ kind: "unread", key: "unread" });
+      unreadShown = true;
+    }
+    rows.push(row);
+  }
+  markGroups(rows);
+  return rows;
+}
+
+/**
+ * @param {ChatEvent} event
+ * @param {string} me
+ * @returns {SystemRow | MessageRow | null}
+ */
+function eventRow(event, me) {
+  const { seq, at, from, type, id = `seq-${seq}`, body = "" } = event;
+  if (type !== undefined) {
+    const text = systemText(event, me);
+    return text ? { kind: "system", key: `system/${seq}`, text, at } : null;
+  }
+  const key = `message/${from ?? ""}/${id}`;
+  return { kind: "message", key, id, seq, from, body, at, own: from === me, status: "sent", first: true, last: true };
+}
+
+/**
+ * @param {OutboxMessage} message
+ * @param {string} me
+ * @returns {MessageRow}
+ */
+function outboxRow({ id, body, at, status, reasonCode, reason }, me) {
+  const key = `message/${me}/${id}`;
+  return { kind: "message", key, id, from: me, body, at, own: true, status, reasonCode, reason, first: true, last: true };
+}
+
+/** @param {Row[]} rows */
+function markGroups(rows) {
+  rows.forEach((row, i) => {
+    const before = rows[i - 1];
+    if (row.kind !== "message" || before?.kind !== "message") return;
+    const together = before.from === row.from && Math.abs(row.at - before.at) < GROUP_MS_MAX;
+    row.first = before.last = !together;
+  });
+}

@@ -1,0 +1,151 @@
+"""A server's HTTP door for one test: the real application on a real store, called in memory."""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.types import ASGIApp
+
+from recado.adapters.store.sqlite import SqliteLimits, SqliteStore
+from recado.app.access import JwtAccess
+from recado.app.config import Settings
+from recado.chat.actions import Chat
+from recado.chat.event import Committed
+from recado.chat.membership import MembershipCache
+from recado.chat.policy import ChatLimits
+from recado.http import HttpSettings, create_app
+
+SECRET = "a secret of the tests that is long enough for HS256"
+API_KEY = "the-key-of-the-host-application-of-the-tests"
+
+LIMITS = ChatLimits(
+    body_bytes_max=1_000,
+    members_max=5,
+    subject_bytes_max=100,
+    metadata_bytes_max=500,
+    page_max=20,
+    page_default=10,
+    unread_count_max=99,
+    receipt_members_max=50,
+    member_cache_entries_max=100,
+)
+STORE_LIMITS = SqliteLimits(
+    pending_writes_max=1_000,
+    batch_writes_max=100,
+    pending_reads_max=1_000,
+    reader_threads=1,
+    logs_in_memory_max=100,
+    unread_count_max=99,
+)
+SETTINGS = HttpSettings(
+    public_url=None,
+    allowed_origins=(),
+    mqtt_port=1883,
+    ws_port=8083,
+    ws_path="/mqtt",
+    request_bytes_max=4_000,
+    token_ttl_s_max=86_400,
+    token_ttl_s_default=3_600,
+)
+
+
+@dataclass
+class RecordingBroker:
+    """Remembers what would have gone to the members' connections."""
+
+    committed: list[Committed] = field(default_factory=list)
+    signals: list[tuple[str, frozenset[str], bytes]] = field(default_factory=list)
+
+    def publish(self, committed: Sequence[Committed]) -> None:
+        self.committed += committed
+
+    def signal(self, conversation: str, recipients: frozenset[str], payload: bytes) -> None:
+        self.signals.append((conversation, recipients, payload))
+
+
+class Caller:
+    """Makes calls with one credential."""
+
+    def __init__(self, app: ASGIApp, headers: dict[str, str]) -> None:
+        transport = httpx.ASGITransport(app, client=("192.0.2.7", 50_000))
+        self._client = httpx.AsyncClient(transport=transport, base_url="http://chat.test:8000", headers=headers)
+
+    async def __call__(self, method: str, path: str, json: Any = None, **request: Any) -> httpx.Response:
+        if json is not None:
+            request["json"] = json
+        return await self._client.request(method, path, **request)
+
+
+@dataclass
+class World:
+    chat: Chat
+    access: JwtAccess
+    broker: RecordingBroker
+    app: ASGIApp
+
+    @property
+    def host(self) -> Caller:
+        return Caller(self.app, bearer(API_KEY))
+
+    @property
+    def nobody(self) -> Caller:
+        return Caller(self.app, {})
+
+    def host_as(self, user: str) -> Caller:
+        return Caller(self.app, {**bearer(API_KEY), "Recado-User": user})
+
+    def token(self, user: str) -> str:
+        return self.access.mint(user, 3_600)[0]
+
+    def user(self, name: str) -> Caller:
+        return Caller(self.app, bearer(self.token(name)))
+
+    def with_settings(self, **changes: Any) -> "World":
+        """The same server behind a door that is set up differently."""
+        return replace(self, app=create_app(self.chat, self.access, replace(SETTINGS, **changes)))
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def refused(answer: httpx.Response, status: int, code: str) -> str:
+    """Check that an answer is this refusal; returns its message."""
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text
+    message: str = answer.json()["error"]["message"]
+    assert message
+    return message
+
+
+async def open_world(path: Path) -> World:
+    store = SqliteStore.open(path, STORE_LIMITS)
+    broker = RecordingBroker()
+    members = MembershipCache(store, LIMITS.member_cache_entries_max)
+
+    def on_committed(committed: Sequence[Committed]) -> None:
+        members.apply(committed)
+        broker.publish(committed)
+
+    store.on_committed = on_committed
+    chat = Chat(store, broker, members, LIMITS, lambda: time.time_ns() // 1_000_000)
+    access = JwtAccess(Settings(secret=SECRET, api_key=API_KEY))
+    return World(chat, access, broker, create_app(chat, access, SETTINGS))
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    world = await open_world(tmp_path / "recado.db")
+    yield world
+    await world.chat.store.close()
+
+
+@pytest.fixture
+async def order(world: World) -> World:
+    """A world with the conversation order-4711 between ana and bruno."""
+    answer = await world.host("PUT", "/v1/conversations/order-4711", {"members": ["ana", "bruno"]})
+    assert answer.status_code == 201, answer.text
+    return world

@@ -1,0 +1,55 @@
+// Paho JS under driver.js: 3.1.1 over WebSocket, all that it speaks. It wants a browser's globals.
+
+import { createRequire } from "node:module";
+
+import { WebSocket } from "ws";
+
+import { deliver, drive } from "./driver.js";
+
+Object.assign(globalThis, { WebSocket });
+const Paho = createRequire(import.meta.url)("paho-mqtt");
+
+let client;
+let delivered = () => {};
+
+drive({
+  connect({ url, clientId, username, password }) {
+    client = new Paho.Client(url, clientId);
+    client.onMessageArrived = (message) => deliver(message.destinationName, message.qos, message.payloadString);
+    client.onMessageDelivered = () => delivered();
+    return new Promise((resolve, reject) => {
+      client.connect({
+        userName: username,
+        password,
+        mqttVersion: 4,
+        mqttVersionExplicit: true,
+        onSuccess: () => resolve(0),
+        onFailure: ({ errorMessage }) => {
+          const refused = /return code:(\d+)/.exec(errorMessage);
+          if (refused) resolve(Number(refused[1]));
+          else reject(new Error(errorMessage));
+        },
+      });
+    });
+  },
+
+  subscribe({ filter, qos }) {
+    return new Promise((resolve) => {
+      client.subscribe(filter, {
+        qos,
+        onSuccess: ({ grantedQos }) => resolve(grantedQos[0]),
+        onFailure: ({ errorCode }) => resolve(errorCode[0]),
+      });
+    });
+  },
+
+  publish({ topic, payload, qos }) {
+    return new Promise((resolve, reject) => {
+      delivered = () => resolve(0);
+      client.onConnectionLost = ({ errorMessage }) => reject(new Error(errorMessage));
+      client.send(topic, payload, qos, false);
+    });
+  },
+
+  close: () => client?.isConnected() && client.disconnect(),
+});

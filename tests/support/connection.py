@@ -1,0 +1,72 @@
+"""One MQTT connection, whichever client library makes it: what the interop and permission tests talk to.
+
+A `Connection` is one user's, made by a client that someone else wrote. Answers are MQTT reason codes (of SUBACK: the
+granted QoS). What the server delivers waits in a queue, so tests wait for the next event and never sleep.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+Version = Literal["3.1.1", "5"]
+Transport = Literal["tcp", "websocket"]
+ANSWER_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Login:
+    """Where and as whom to connect."""
+
+    tcp_port: int
+    ws_url: str
+    user: str
+    token: str
+
+
+@dataclass(frozen=True)
+class Delivery:
+    topic: str
+    qos: int
+    payload: str
+
+    @property
+    def event(self) -> dict[str, Any]:
+        event = json.loads(self.payload)
+        assert isinstance(event, dict), f"no JSON object: {self.payload}"
+        return event
+
+
+class Connection(Protocol):
+    received: queue.SimpleQueue[Delivery]
+
+    def connect(self) -> int:
+        """Return CONNACK's code."""
+
+    def subscribe(self, topic_filter: str, qos: int = 1, after: Iterable[str] = ()) -> int:
+        """Return SUBACK's code; `after` are the values of the MQTT 5 user property of that name."""
+
+    def publish(self, topic_name: str, payload: str, qos: int = 1) -> int:
+        """Return PUBACK's code, 0 where the protocol has none."""
+
+    def close(self) -> None: ...
+
+
+def next_delivery(connection: Connection, timeout_s: float = ANSWER_TIMEOUT_S) -> Delivery:
+    """Return the next thing that the server delivered, or fail."""
+    try:
+        return connection.received.get(timeout=timeout_s)
+    except queue.Empty:
+        raise AssertionError(f"nothing arrived within {timeout_s:.0f} s") from None
+
+
+def next_event(connection: Connection) -> dict[str, Any]:
+    return next_delivery(connection).event
+
+
+def new_client_id(user: str) -> str:
+    return f"{user}-{uuid.uuid4().hex[:8]}"
