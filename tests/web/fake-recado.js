@@ -3,7 +3,11 @@
  * the same log behind both. It does what the contract says and what a test scripts; nothing here has a timer.
  */
 
+import { webcrypto } from "node:crypto";
+
 import { PacketReader, encode } from "../../src/recado/web/mqtt-codec.js";
+
+globalThis.crypto ??= webcrypto; // Node.js 18 has it under another name only
 
 const text = new TextDecoder();
 

@@ -4,7 +4,11 @@ The algorithms are pinned per kind of key, so a token cannot choose how it is ch
 """
 
 import hmac
+import logging
+import threading
 import time
+from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -17,25 +21,53 @@ from recado.chat.principal import Principal
 _ASYMMETRIC = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 _TOKEN_BYTES_MAX = 8 * 1024
 _JWKS_LIFESPAN_S = 3600
-_LEEWAY_S = 0
+_JWKS_REFRESH_S = 60
+_VERIFIED_MAX = 10_000
+_EXPIRED = "the token has expired: get a new one"
+_log = logging.getLogger(__name__)
 
 
 class Keys:
-    """The public keys of an identity provider, from a URL (read again when a key id is unknown) or a file."""
+    """The public keys of an identity provider, from a URL or a file.
+
+    They are read again when they are old or a token names an unknown one, by a thread and at most once in
+    `_JWKS_REFRESH_S`: nobody waits, and a stranger's made-up key ids cost nothing.
+    """
 
     def __init__(self, where: str) -> None:
-        url = where if "://" in where else f"file://{where}"
-        self._client = jwt.PyJWKClient(url, lifespan=_JWKS_LIFESPAN_S)
-
-    def load(self) -> None:
-        """Raises SettingsError if there are none."""
-        try:
-            self._client.get_signing_keys()
-        except jwt.PyJWTError as error:
-            raise SettingsError(f"jwks cannot be read: {error}") from None
+        url = where if "://" in where else Path(where).resolve().as_uri()
+        self._client = jwt.PyJWKClient(url, cache_jwk_set=False)
+        self._keys = self._read()
+        self._read_at = time.monotonic()
+        self._reading = threading.Lock()
 
     def key_for(self, token: str) -> Any:
-        return self._client.get_signing_key_from_jwt(token).key
+        """Raises Unauthenticated for a key that is not known, now."""
+        key = self._keys.get(jwt.get_unverified_header(token).get("kid"))
+        age_s = time.monotonic() - self._read_at
+        if age_s > _JWKS_LIFESPAN_S or (key is None and age_s > _JWKS_REFRESH_S):
+            threading.Thread(target=self._read_again, daemon=True).start()
+        if key is None:
+            raise Unauthenticated("the token is signed with a key that this server does not know, or not yet")
+        return key
+
+    def _read_again(self) -> None:
+        if not self._reading.acquire(blocking=False):
+            return
+        try:
+            self._read_at = time.monotonic()
+            self._keys = self._read()
+        except SettingsError as error:
+            _log.error("the keys are still those of before: %s", error)
+        finally:
+            self._reading.release()
+
+    def _read(self) -> dict[str | None, Any]:
+        """Raises SettingsError if there are none."""
+        try:
+            return {key.key_id: key.key for key in self._client.get_signing_keys()}
+        except jwt.PyJWTError as error:
+            raise SettingsError(f"jwks cannot be read: {error}") from None
 
 
 class JwtAccess:
@@ -47,8 +79,7 @@ class JwtAccess:
         self._issuer = settings.jwt_issuer
         self._audience = settings.jwt_audience
         self._keys = Keys(settings.jwks) if settings.jwks else None
-        if self._keys is not None:
-            self._keys.load()
+        self._verified: OrderedDict[str, Principal] = OrderedDict()
 
     def authenticate(self, token: str) -> Principal:
         """The caller. Raises Unauthenticated, with a text that holds nothing of the token."""
@@ -56,11 +87,25 @@ class JwtAccess:
             raise Unauthenticated("a token is missing or too long")
         if self._api_key is not None and hmac.compare_digest(token.encode(), self._api_key):
             return Principal(None, is_host=True)
+        return self._remembered(token) or self._verify(token)
+
+    def _remembered(self, token: str) -> Principal | None:
+        """A signature is checked once: it costs as much as all the rest of a call."""
+        principal = self._verified.get(token)
+        if principal is None or principal.expires_at_s is None or principal.expires_at_s > time.time():
+            return principal
+        del self._verified[token]
+        raise Unauthenticated(_EXPIRED)
+
+    def _verify(self, token: str) -> Principal:
         claims = self._claims(token)
         user, expires_at = claims["sub"], claims["exp"]
         if not isinstance(user, str) or not is_valid_id(user):
             raise Unauthenticated("the token's sub must be a user id: 1 to 64 of the characters A-Z a-z 0-9 _ -")
-        return Principal(user, expires_at_s=int(expires_at))
+        principal = self._verified[token] = Principal(user, expires_at_s=int(expires_at))
+        if len(self._verified) > _VERIFIED_MAX:
+            self._verified.popitem(last=False)
+        return principal
 
     def _claims(self, token: str) -> dict[str, Any]:
         try:
@@ -77,11 +122,10 @@ class JwtAccess:
                 algorithms=algorithms,
                 issuer=self._issuer,
                 audience=self._audience,
-                leeway=_LEEWAY_S,
                 options={"require": ["sub", "exp"], "verify_aud": self._audience is not None},
             )
         except jwt.ExpiredSignatureError:
-            raise Unauthenticated("the token has expired: get a new one") from None
+            raise Unauthenticated(_EXPIRED) from None
         except (jwt.PyJWTError, ValueError, UnicodeError) as error:
             raise Unauthenticated(f"the token is not valid: {type(error).__name__}") from None
         return claims

@@ -145,7 +145,7 @@ class Server:
     async def _read_logs(self, connection: Connection, session: Session) -> None:
         try:
             async with self._log_reads:
-                while session.connection is connection and (behind := session.next_behind()) is not None:
+                while session.has_window() and (behind := session.next_behind()) is not None:
                     if not await self._read_log(connection, session, *behind):
                         return
         finally:
@@ -154,15 +154,18 @@ class Server:
     async def _read_log(self, connection: Connection, session: Session, topic_name: str, cursor: LogCursor) -> bool:
         """Send one page of a log; False if there is no room for all of it, or it cannot be read now."""
         try:
-            page = await self.hooks.read_log(session.user, topic_name, cursor.sent, self.limits.log_page)
+            limit = min(self.limits.log_page, session.window())
+            page = await self.hooks.read_log(session.user, topic_name, cursor.sent, limit)
         except Refused as refusal:
             if refusal.reason_code is ReasonCode.SERVER_BUSY:
                 connection.disconnect(refusal.reason_code, refusal.text)
                 return False
             session.cursors.pop(topic_name, None)
             return True
-        if session.connection is not connection or session.cursors.get(topic_name) is not cursor:
-            return session.connection is connection
+        if session.connection is not connection:
+            return False
+        if session.cursors.get(topic_name) is not cursor:
+            return True
         return self._send_page(connection, session, topic_name, cursor, page)
 
     def _send_page(
@@ -177,8 +180,9 @@ class Server:
             if not connection.deliver_from_log(session, publication, min(subscription.qos, 1)):
                 return False
             cursor.sent = position
-        if cursor.sent >= page.last_position or not page.entries:
-            cursor.sent = page.last_position if not page.entries else cursor.sent
+        if not page.entries:
+            cursor.sent = page.last_position  # also for a cursor past the end: it goes on live from here
+        if cursor.sent >= page.last_position:
             session.caught_up(topic_name)
         session.read_later(topic_name)
         return True

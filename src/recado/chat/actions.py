@@ -4,7 +4,7 @@ An action checks form and limits, then asks the store, which checks membership i
 `ChatError`s; what an action returned is committed.
 """
 
-import secrets
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from recado.chat import conversation as conversations
 from recado.chat.conversation import ConversationDraft, ConversationView
 from recado.chat.errors import Invalid, no_such_conversation
 from recado.chat.event import read_signal, typing_signal
-from recado.chat.ids import check_id, time_ordered_id
+from recado.chat.ids import RANDOM_BITS, check_id, time_ordered_id
 from recado.chat.membership import MembershipCache
 from recado.chat.message import MessageDraft, check_draft
 from recado.chat.policy import ChatLimits
@@ -43,7 +43,7 @@ def send_message(
     check_id(conversation, "conversation id")
     check_draft(draft, chat.limits.body_bytes_max)
     now = chat.now_ms()
-    message_id = draft.id or time_ordered_id(now, secrets.randbits(40))
+    message_id = draft.id or _new_id(now)
     sender = principal.require_user()
     return chat.store.append_message(NewMessage(conversation, sender, message_id, draft.body, now, origin))
 
@@ -57,7 +57,7 @@ async def put_conversation(
     """
     principal.require_host()
     now = chat.now_ms()
-    key = time_ordered_id(now, secrets.randbits(40)) if conversation is None else conversation
+    key = _new_id(now) if conversation is None else conversation
     check_id(key, "conversation id")
     draft = conversations.check_draft(draft, chat.limits)
     new = NewConversation(key, draft.members, draft.subject, draft.metadata, principal.user, now)
@@ -128,6 +128,10 @@ async def signal_typing(chat: Chat, principal: Principal, conversation: str) -> 
     if user not in members:
         raise no_such_conversation(conversation)
     chat.broker.signal(conversation, members, typing_signal(user))
+
+
+def _new_id(now_ms: int) -> str:
+    return time_ordered_id(now_ms, random.getrandbits(RANDOM_BITS))  # an id is unique, not a secret
 
 
 def _viewer(principal: Principal) -> str | None:

@@ -6,7 +6,7 @@ from recado.chat.errors import Invalid
 
 _VALID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII).fullmatch
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32 in lower case: sorts by value, has no i, l, o, u
-_RANDOM_BITS = 40
+RANDOM_BITS = 40
 
 
 def is_valid_id(text: str) -> bool:
@@ -22,6 +22,6 @@ def check_id(text: str, what: str) -> str:
 
 def time_ordered_id(now_ms: int, random_bits: int) -> str:
     """An id of 17 characters that sorts by time: 45 bits of milliseconds, then 40 random bits."""
-    value = (now_ms << _RANDOM_BITS) | (random_bits & ((1 << _RANDOM_BITS) - 1))
+    value = (now_ms << RANDOM_BITS) | (random_bits & ((1 << RANDOM_BITS) - 1))
     digits = [_ALPHABET[(value >> shift) & 31] for shift in range(80, -5, -5)]
     return "".join(digits)

@@ -134,11 +134,13 @@ async def read_body(receive: Receive, headers: Headers, bytes_max: int) -> bytes
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
+# What curl -d and urllib say of any body unless told otherwise counts as saying nothing.
+_JSON_TYPES = (b"application/json", b"application/x-www-form-urlencoded")
+
+
 def _check_content_type(headers: Headers) -> None:
-    content_type = headers.get(b"content-type")
-    if content_type is None or content_type == b"application/json":
-        return
-    if content_type.partition(b";")[0].strip().lower() != b"application/json":
+    content_type = headers.get(b"content-type", _JSON_TYPES[0])
+    if content_type not in _JSON_TYPES and content_type.partition(b";")[0].strip().lower() not in _JSON_TYPES:
         raise WrongContentType("the body must be application/json")
 
 

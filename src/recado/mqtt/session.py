@@ -61,6 +61,9 @@ class Session:
     def has_window(self) -> bool:
         return len(self.inflight) < self.receive_maximum  # [MQTT5-3.3.4-9]
 
+    def window(self) -> int:
+        return self.receive_maximum - len(self.inflight)
+
     def take_packet_id(self) -> int:
         """A packet id that is not in use [MQTT5-2.2.1-4]; ask `has_window` before."""
         packet_id = self._last_packet_id % PACKET_IDS + 1
@@ -71,10 +74,9 @@ class Session:
         return packet_id
 
     def acknowledged(self, packet_id: int) -> bool:
-        """The peer's PUBACK came; True if that made room in a full window."""
-        was_full = len(self.inflight) >= self.receive_maximum
+        """The peer's PUBACK came; True when half of the window is free, which is when reading a log on is worth it."""
         self.inflight.discard(packet_id)
-        return was_full and len(self.inflight) < self.receive_maximum
+        return len(self.inflight) == self.receive_maximum // 2
 
     # Incoming, QoS 1
 
