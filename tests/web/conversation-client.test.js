@@ -97,7 +97,16 @@ test("after a lost connection the page resumes each conversation from what it ha
   const { userProperties } = server.sent("subscribe").at(-1).properties;
   assert.deepEqual(userProperties.map(([name, value]) => `${name} ${value}`).sort(), ["after a=1", "after b=0"]);
   assert.deepEqual(bodies(client, "a"), ["one", "two"]);
-  assert.deepEqual(client.list().map(({ id, summary }) => [id, summary.unread_count]).sort(), [["a", 2], ["b", 1]]);
+  assert.deepEqual(
+    client
+      .list()
+      .map(({ id, summary }) => [id, summary.unread_count])
+      .sort(),
+    [
+      ["a", 2],
+      ["b", 1],
+    ],
+  );
 });
 
 test("a sent message is shown at once and is sent when the server acknowledged it", async (t) => {
@@ -155,7 +164,10 @@ test("a message survives a reload of the page and is sent with the id that it ha
   first.client.stop();
   const second = await page(t, server, first.storage);
   await second.client.open("a");
-  assert.deepEqual(server.logs.get("a").events.map((event) => event.id), [id]);
+  assert.deepEqual(
+    server.logs.get("a").events.map((event) => event.id),
+    [id],
+  );
   assert.deepEqual(bodies(second.client, "a"), ["before the reload"]);
   assert.equal(first.storage.length, 0);
 });
@@ -183,7 +195,10 @@ test("a refused message is failed with the server's reason; a retry sends it, a 
   const two = client.send("a", "two");
   client.send("a", "three");
   await settled();
-  assert.deepEqual(statuses(client, "a"), [["one", "failed"], ["two", "failed"]]);
+  assert.deepEqual(statuses(client, "a"), [
+    ["one", "failed"],
+    ["two", "failed"],
+  ]);
   assert.equal(one.reasonCode, 0x87);
   client.retry(one.id);
   client.discard(two.id);
@@ -235,7 +250,10 @@ test("a removal that happened while away shows after the reconnect", async (t) =
   server.socket.drop();
   server.logs.get("a").members = ["bruno"];
   await reconnected(clock);
-  assert.deepEqual(client.list().map(({ id }) => id), ["b"]);
+  assert.deepEqual(
+    client.list().map(({ id }) => id),
+    ["b"],
+  );
 });
 
 test("older history comes on demand, page by page, down to the first event", async (t) => {
@@ -283,7 +301,12 @@ test("reading in another tab clears the count here", async (t) => {
   const server = new FakeRecado().conversation("a");
   const { client } = await page(t, server);
   server.say("a", "bruno", "one");
-  server.socket.push({ type: "publish", qos: 0, topicName: "c/a/live", payload: Buffer.from('{"type":"read","from":"ana","seq":1}') });
+  server.socket.push({
+    type: "publish",
+    qos: 0,
+    topicName: "c/a/live",
+    payload: Buffer.from('{"type":"read","from":"ana","seq":1}'),
+  });
   assert.equal(client.unreadTotal(), 0);
 });
 
@@ -305,7 +328,12 @@ test("the others' typing is shown for five seconds or until their message", asyn
   const clock = fakeClock(t);
   const server = new FakeRecado().conversation("a");
   const { client } = await page(t, server);
-  const typing = { type: "publish", qos: 0, topicName: "c/a/live", payload: Buffer.from('{"type":"typing","from":"bruno"}') };
+  const typing = {
+    type: "publish",
+    qos: 0,
+    topicName: "c/a/live",
+    payload: Buffer.from('{"type":"typing","from":"bruno"}'),
+  };
   const log = client.conversations.get("a");
   server.socket.push(typing);
   clock.tick(4_900);

@@ -125,7 +125,8 @@ export class FakeRecado {
   };
 
   handle(socket, packet) {
-    if (packet.type === "connect") socket.push({ type: "connack", sessionPresent: false, reasonCode: this.connackCode ?? 0 });
+    if (packet.type === "connect")
+      socket.push({ type: "connack", sessionPresent: false, reasonCode: this.connackCode ?? 0 });
     else if (packet.type === "pingreq") socket.push({ type: "pingresp" });
     else if (packet.type === "subscribe") this.handleSubscribe(socket, packet);
     else if (packet.type === "publish" && packet.qos === 1) this.handlePublish(socket, packet);
@@ -158,7 +159,8 @@ export class FakeRecado {
     const path = url.pathname + url.search;
     this.requests.push(path);
     if (this.unreachable) throw new TypeError("unreachable");
-    if (headers.Authorization !== `Bearer ${this.token}` || this.refuseTokens) return answer(401, { error: { code: "unauthenticated" } });
+    if (headers.Authorization !== `Bearer ${this.token}` || this.refuseTokens)
+      return answer(401, { error: { code: "unauthenticated" } });
     if (url.pathname === "/v1/session") return answer(200, this.session());
     if (url.pathname === "/v1/conversations") return answer(200, { conversations: this.list(), next_cursor: null });
     const [, , , id, what] = url.pathname.split("/");
@@ -167,12 +169,23 @@ export class FakeRecado {
   };
 
   session() {
-    const topics = { subscribe: ["c/+", "c/+/live"], events: "c/{conversation}", live: "c/{conversation}/live", send: "c/{conversation}" };
-    return { user: this.user, expires_at: 0, mqtt: { ws_url: "ws://fake/mqtt", username: this.user, password: this.token, topics } };
+    const topics = {
+      subscribe: ["c/+", "c/+/live"],
+      events: "c/{conversation}",
+      live: "c/{conversation}/live",
+      send: "c/{conversation}",
+    };
+    return {
+      user: this.user,
+      expires_at: 0,
+      mqtt: { ws_url: "ws://fake/mqtt", username: this.user, password: this.token, topics },
+    };
   }
 
   list() {
-    return [...this.logs.keys()].filter((id) => this.logs.get(id).members.includes(this.user)).map((id) => this.summary(id));
+    return [...this.logs.keys()]
+      .filter((id) => this.logs.get(id).members.includes(this.user))
+      .map((id) => this.summary(id));
   }
 
   summary(id) {
@@ -182,8 +195,16 @@ export class FakeRecado {
     const last = events.at(-1) ?? null;
     const at = last?.at ?? 1_790_000_000_000;
     return {
-      id, subject: null, metadata: {}, members: [...members], created_at: at, active_at: at, last_seq: events.length,
-      last_event: last, read_up_to: read, unread_count: unread.length,
+      id,
+      subject: null,
+      metadata: {},
+      members: [...members],
+      created_at: at,
+      active_at: at,
+      last_seq: events.length,
+      last_event: last,
+      read_up_to: read,
+      unread_count: unread.length,
     };
   }
 
@@ -192,7 +213,10 @@ export class FakeRecado {
     const limit = Number(query.get("limit"));
     const after = query.get("after");
     const before = Number(query.get("before") ?? Infinity);
-    const page = after === null ? events.filter(({ seq }) => seq < before).slice(-limit) : events.slice(Number(after)).slice(0, limit);
+    const page =
+      after === null
+        ? events.filter(({ seq }) => seq < before).slice(-limit)
+        : events.slice(Number(after)).slice(0, limit);
     return { events: page, last_seq: events.length };
   }
 }

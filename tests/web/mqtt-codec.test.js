@@ -12,7 +12,12 @@ const CASES = [
     name: "CONNECT",
     bytes: "10 27 0004 4d515454 05 c2 003c 0b 11 00000000 21 0100 22 0040 0005 7765622d31 0003 616e61 0003 746f6b",
     packet: {
-      type: "connect", cleanStart: true, keepAliveS: 60, clientId: "web-1", username: "ana", password: "tok",
+      type: "connect",
+      cleanStart: true,
+      keepAliveS: 60,
+      clientId: "web-1",
+      username: "ana",
+      password: "tok",
       properties: { sessionExpiryInterval: 0, receiveMaximum: 256, topicAliasMaximum: 64 },
     },
   },
@@ -20,7 +25,9 @@ const CASES = [
     name: "CONNACK",
     bytes: "20 10 00 00 0d 21 000a 13 001e 27 00004000 24 01",
     packet: {
-      type: "connack", sessionPresent: false, reasonCode: 0,
+      type: "connack",
+      sessionPresent: false,
+      reasonCode: 0,
       properties: { receiveMaximum: 10, serverKeepAlive: 30, maximumPacketSize: 16384, maximumQos: 1 },
     },
   },
@@ -28,7 +35,13 @@ const CASES = [
     name: "PUBLISH at QoS 1 with a topic alias",
     bytes: "32 10 0003 632f31 0007 03 23 0002 4f6cc3a1 21",
     packet: {
-      type: "publish", dup: false, qos: 1, retain: false, topicName: "c/1", packetId: 7, properties: { topicAlias: 2 },
+      type: "publish",
+      dup: false,
+      qos: 1,
+      retain: false,
+      topicName: "c/1",
+      packetId: 7,
+      properties: { topicAlias: 2 },
       payload: utf8.encode("Olá!"),
     },
   },
@@ -36,11 +49,21 @@ const CASES = [
     name: "PUBLISH at QoS 0",
     bytes: "30 08 0003 632f31 00 6869",
     packet: {
-      type: "publish", dup: false, qos: 0, retain: false, topicName: "c/1", packetId: undefined, properties: {},
+      type: "publish",
+      dup: false,
+      qos: 0,
+      retain: false,
+      topicName: "c/1",
+      packetId: undefined,
+      properties: {},
       payload: utf8.encode("hi"),
     },
   },
-  { name: "PUBACK", bytes: "40 02 0007", packet: { type: "puback", packetId: 7, reasonCode: 0, properties: undefined } },
+  {
+    name: "PUBACK",
+    bytes: "40 02 0007",
+    packet: { type: "puback", packetId: 7, reasonCode: 0, properties: undefined },
+  },
   {
     name: "PUBACK with a refusal",
     bytes: "40 08 0007 87 04 1f 0001 78",
@@ -50,11 +73,22 @@ const CASES = [
     name: "SUBSCRIBE with user properties",
     bytes: "82 21 0001 18 26 0005 6166746572 0003 613d31 26 0005 6166746572 0001 62 0003 632f2b 01",
     packet: {
-      type: "subscribe", packetId: 1, properties: { userProperties: [["after", "a=1"], ["after", "b"]] },
+      type: "subscribe",
+      packetId: 1,
+      properties: {
+        userProperties: [
+          ["after", "a=1"],
+          ["after", "b"],
+        ],
+      },
       subscriptions: [{ topicFilter: "c/+", qos: 1, noLocal: false }],
     },
   },
-  { name: "SUBACK", bytes: "90 05 0001 00 01 87", packet: { type: "suback", packetId: 1, properties: {}, reasonCodes: [1, 0x87] } },
+  {
+    name: "SUBACK",
+    bytes: "90 05 0001 00 01 87",
+    packet: { type: "suback", packetId: 1, properties: {}, reasonCodes: [1, 0x87] },
+  },
   { name: "PINGREQ", bytes: "c0 00", packet: { type: "pingreq" } },
   { name: "PINGRESP", bytes: "d0 00", packet: { type: "pingresp" } },
   { name: "DISCONNECT", bytes: "e0 00", packet: { type: "disconnect", reasonCode: 0, properties: undefined } },
@@ -84,7 +118,10 @@ test("a stream of packets that arrives byte by byte gives every packet once, in 
   const reader = new PacketReader();
   const stream = CASES.flatMap(({ bytes }) => [...hex(bytes)]);
   const read = stream.flatMap((byte) => reader.push(Uint8Array.of(byte)));
-  assert.deepEqual(read, CASES.map(({ packet }) => packet));
+  assert.deepEqual(
+    read,
+    CASES.map(({ packet }) => packet),
+  );
 });
 
 test("a frame that ends one packet and starts the next loses neither", () => {
@@ -92,7 +129,10 @@ test("a frame that ends one packet and starts the next loses neither", () => {
   const stream = Uint8Array.from(CASES.flatMap(({ bytes }) => [...hex(bytes)]));
   const read = [];
   for (let at = 0; at < stream.length; at += 17) read.push(...reader.push(stream.subarray(at, at + 17)));
-  assert.deepEqual(read, CASES.map(({ packet }) => packet));
+  assert.deepEqual(
+    read,
+    CASES.map(({ packet }) => packet),
+  );
 });
 
 test("a payload of 200,000 bytes keeps its length", () => {

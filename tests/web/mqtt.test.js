@@ -15,7 +15,8 @@ async function connected(answers = {}, connack = {}) {
   let socket;
   const server = {
     handle(from, packet) {
-      if (packet.type === "connect") from.push({ type: "connack", sessionPresent: false, reasonCode: 0, properties: connack });
+      if (packet.type === "connect")
+        from.push({ type: "connack", sessionPresent: false, reasonCode: 0, properties: connack });
       else answers[packet.type]?.(from, packet);
     },
   };
@@ -31,7 +32,6 @@ async function connected(answers = {}, connack = {}) {
   return { connection, socket, published, ends };
 }
 
-
 test("CONNECT asks for a session that ends with the connection and announces what the page can take", async (t) => {
   fakeClock(t);
   const { socket } = await connected();
@@ -45,14 +45,24 @@ test("CONNECT asks for a session that ends with the connection and announces wha
 test("a refused CONNECT rejects with the server's reason", async (t) => {
   fakeClock(t);
   const server = { handle: (from) => from.push({ type: "connack", sessionPresent: false, reasonCode: 0x87 }) };
-  const attempt = connectMqtt({ url: "", clientId: "x", onPublish() {}, onClose() {}, openSocket: () => new FakeSocket(server) });
+  const attempt = connectMqtt({
+    url: "",
+    clientId: "x",
+    onPublish() {},
+    onClose() {},
+    openSocket: () => new FakeSocket(server),
+  });
   await assert.rejects(attempt, (error) => error instanceof MqttClosed && error.reasonCode === 0x87);
 });
 
 test("a server that never answers CONNECT is given up after a time", async (t) => {
   const clock = fakeClock(t);
   const attempt = connectMqtt({
-    url: "", clientId: "x", onPublish() {}, onClose() {}, openSocket: () => new FakeSocket({ handle() {} }),
+    url: "",
+    clientId: "x",
+    onPublish() {},
+    onClose() {},
+    openSocket: () => new FakeSocket({ handle() {} }),
   });
   const rejected = assert.rejects(attempt, MqttClosed);
   clock.tick(10_000);
@@ -107,9 +117,18 @@ test("a message over the server's Maximum Packet Size fails alone", async (t) =>
 test("a topic alias stands for the topic that it came with", async (t) => {
   fakeClock(t);
   const { socket, published } = await connected();
-  socket.push({ type: "publish", qos: 0, topicName: "c/order-1", properties: { topicAlias: 1 }, payload: bytesOf("a") });
+  socket.push({
+    type: "publish",
+    qos: 0,
+    topicName: "c/order-1",
+    properties: { topicAlias: 1 },
+    payload: bytesOf("a"),
+  });
   socket.push({ type: "publish", qos: 0, topicName: "", properties: { topicAlias: 1 }, payload: bytesOf("b") });
-  assert.deepEqual(published, [["c/order-1", "a"], ["c/order-1", "b"]]);
+  assert.deepEqual(published, [
+    ["c/order-1", "a"],
+    ["c/order-1", "b"],
+  ]);
 });
 
 test("a topic alias that stands for nothing ends the connection with a protocol error", async (t) => {
@@ -126,7 +145,10 @@ test("a QoS 1 delivery is acknowledged with its packet id", async (t) => {
   const { socket, published } = await connected();
   socket.push({ type: "publish", qos: 1, packetId: 9, topicName: "c/1", payload: bytesOf("a") });
   assert.equal(published.length, 1);
-  assert.deepEqual({ ...socket.received.at(-1) }, { type: "puback", packetId: 9, reasonCode: 0, properties: undefined });
+  assert.deepEqual(
+    { ...socket.received.at(-1) },
+    { type: "puback", packetId: 9, reasonCode: 0, properties: undefined },
+  );
 });
 
 test("an idle connection pings before the keep alive is over, and ends when no answer comes", async (t) => {
@@ -140,7 +162,10 @@ test("an idle connection pings before the keep alive is over, and ends when no a
 
 test("an answered ping keeps the connection, round after round", async (t) => {
   const clock = fakeClock(t);
-  const { socket, ends } = await connected({ pingreq: (from) => from.push({ type: "pingresp" }) }, { serverKeepAlive: 20 });
+  const { socket, ends } = await connected(
+    { pingreq: (from) => from.push({ type: "pingresp" }) },
+    { serverKeepAlive: 20 },
+  );
   for (let round = 0; round < 5; round++) {
     clock.tick(15_000);
     await settled();

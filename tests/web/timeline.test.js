@@ -5,7 +5,13 @@ import { displayName, linkPieces } from "../../src/recado/web/format.js";
 import { timelineRows } from "../../src/recado/web/timeline.js";
 
 const noon = new Date(2026, 10, 23, 12).getTime();
-const message = (seq, from, minutes = 0) => ({ seq, from, at: noon + minutes * 60_000, id: `m${seq}`, body: `b${seq}` });
+const message = (seq, from, minutes = 0) => ({
+  seq,
+  from,
+  at: noon + minutes * 60_000,
+  id: `m${seq}`,
+  body: `b${seq}`,
+});
 const rows = (events, fields = {}) => timelineRows({ events, outbox: [], me: "ana", unreadAfter: null, ...fields });
 const kinds = (list) => list.map(({ kind }) => kind);
 
@@ -15,9 +21,21 @@ test("each day begins with its line", () => {
 });
 
 test("messages of one sender within minutes are one group", () => {
-  const list = rows([message(1, "bruno"), message(2, "bruno", 1), message(3, "ana", 2), message(4, "bruno", 3), message(5, "bruno", 30)]);
+  const list = rows([
+    message(1, "bruno"),
+    message(2, "bruno", 1),
+    message(3, "ana", 2),
+    message(4, "bruno", 3),
+    message(5, "bruno", 30),
+  ]);
   const groups = list.filter(({ kind }) => kind === "message").map(({ first, last }) => [first, last]);
-  assert.deepEqual(groups, [[true, false], [false, true], [true, true], [true, true], [true, true]]);
+  assert.deepEqual(groups, [
+    [true, false],
+    [false, true],
+    [true, true],
+    [true, true],
+    [true, true],
+  ]);
 });
 
 test("the line for new messages stands before the first unread one of somebody else", () => {
@@ -41,9 +59,17 @@ test("only http and https addresses become links, and the text stays whole", () 
   const text = "see https://example.com/a?b=1, (http://example.org) javascript:alert(1) data:text/html,x ftp://no";
   const pieces = linkPieces(text);
   assert.equal(pieces.map((piece) => piece.text).join(""), text);
-  assert.deepEqual(pieces.filter(({ href }) => href).map((piece) => piece.text), ["https://example.com/a?b=1", "http://example.org"]);
+  assert.deepEqual(
+    pieces.filter(({ href }) => href).map((piece) => piece.text),
+    ["https://example.com/a?b=1", "http://example.org"],
+  );
 });
 
 test("a user id that is words is shown as a name, and any other as it is", () => {
-  assert.deepEqual(["ana", "elias_moreira", "user-4711", "McX"].map(displayName), ["Ana", "Elias Moreira", "user-4711", "McX"]);
+  assert.deepEqual(["ana", "elias_moreira", "user-4711", "McX"].map(displayName), [
+    "Ana",
+    "Elias Moreira",
+    "user-4711",
+    "McX",
+  ]);
 });

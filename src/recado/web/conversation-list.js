@@ -10,7 +10,12 @@ import { TEXTS } from "./texts.js";
 /** @import {Router} from "./router.js" */
 
 const SKELETON_ROWS = 5;
-const STEPS = new Map([["ArrowDown", 1], ["ArrowUp", -1], ["Home", -Infinity], ["End", Infinity]]);
+const STEPS = new Map([
+  ["ArrowDown", 1],
+  ["ArrowUp", -1],
+  ["Home", -Infinity],
+  ["End", Infinity],
+]);
 
 /**
  * @param {string | null | undefined} user null is the host; undefined a conversation of many
@@ -46,7 +51,8 @@ export class ConversationList {
     const focused = document.activeElement;
     const items = logs.map((log) => this.itemFor(log));
     const wanted = items.length > 0 ? items : [emptyList()];
-    const unchanged = wanted.length === this.root.children.length && wanted.every((item, i) => item === this.root.children[i]);
+    const unchanged =
+      wanted.length === this.root.children.length && wanted.every((item, i) => item === this.root.children[i]);
     if (!unchanged) {
       this.root.replaceChildren(...wanted);
       if (focused instanceof HTMLElement && this.root.contains(focused)) focused.focus({ preventScroll: true });
@@ -70,7 +76,15 @@ export class ConversationList {
     const typists = log.typists();
     const failed = this.client.outbox.of(id).findLast(({ status }) => status === "failed");
     const open = this.router.conversation === id;
-    const shown = [titleOf(summary, this.client.me), summary.last_event, summary.unread_count, typists, failed, open, summary.members];
+    const shown = [
+      titleOf(summary, this.client.me),
+      summary.last_event,
+      summary.unread_count,
+      typists,
+      failed,
+      open,
+      summary.members,
+    ];
     const drawn = JSON.stringify(shown) + listTime(summary.active_at);
     const known = this.items.get(id);
     if (known?.drawn === drawn) return known.item;
@@ -140,7 +154,9 @@ export class ConversationList {
   setTabStop() {
     const links = this.links();
     const stop =
-      links.find((link) => link === document.activeElement) ?? links.find((link) => link.hasAttribute("aria-current")) ?? links[0];
+      links.find((link) => link === document.activeElement) ??
+      links.find((link) => link.hasAttribute("aria-current")) ??
+      links[0];
     for (const link of links) link.tabIndex = link === stop ? 0 : -1;
   }
 
@@ -170,7 +186,11 @@ export function avatarUser({ summary }, me) {
 /** @param {number} count */
 function badge(count) {
   const label = element("span", { class: "visually-hidden" }, TEXTS.unreadCount(count));
-  const number = element("span", { "aria-hidden": "true", "data-testid": "unread-count" }, count > 99 ? "99+" : String(count));
+  const number = element(
+    "span",
+    { "aria-hidden": "true", "data-testid": "unread-count" },
+    count > 99 ? "99+" : String(count),
+  );
   return element("span", { class: "badge" }, number, label);
 }
 

@@ -15,7 +15,12 @@ const CLOCK = new Intl.DateTimeFormat(language, { hour: "numeric", minute: "2-di
 const WEEKDAY = new Intl.DateTimeFormat(language, { weekday: "long" });
 const SHORT_WEEKDAY = new Intl.DateTimeFormat(language, { weekday: "short" });
 const SHORT_DATE = new Intl.DateTimeFormat(language, { day: "numeric", month: "short" });
-const LONG_DATE = new Intl.DateTimeFormat(language, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
+const LONG_DATE = new Intl.DateTimeFormat(language, {
+  weekday: "long",
+  day: "numeric",
+  month: "long",
+  year: "numeric",
+});
 const FULL = new Intl.DateTimeFormat(language, { dateStyle: "full", timeStyle: "short" });
 
 /** @param {number} at */
@@ -48,7 +53,10 @@ export function listTime(at, now = Date.now()) {
 /** A user id as a name: plain lower-case words get their capitals, anything else stays as it is. @param {string} user */
 export function displayName(user) {
   if (!/^[a-z]+([_-][a-z]+)*$/.test(user)) return user;
-  return user.split(/[_-]/).map((word) => word.charAt(0).toUpperCase() + word.slice(1)).join(" ");
+  return user
+    .split(/[_-]/)
+    .map((word) => word.charAt(0).toUpperCase() + word.slice(1))
+    .join(" ");
 }
 
 /** @param {string | null} user @param {string} me */

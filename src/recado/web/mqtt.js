@@ -45,6 +45,7 @@ export class MqttClosed extends Error {
 
 /** @type {Record<number, string>} */
 const REASONS = {
+  0x00: "success",
   0x80: "unspecified error",
   0x81: "malformed packet",
   0x82: "protocol error",

@@ -41,7 +41,7 @@ export class OutboxSender {
   async flush(conversation) {
     if (this.busy.has(conversation)) return;
     this.busy.add(conversation);
-    for (let goOn = true; goOn; ) {
+    for (let goOn = true; goOn;) {
       const connection = this.hooks.connection();
       const message = this.outbox.next(conversation);
       goOn = connection !== null && message !== undefined && (await this.sendOne(connection, message));

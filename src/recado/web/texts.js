@@ -23,7 +23,7 @@ const SIGNED_OUT = {
 const REFUSALS = {
   0x87: "You are not in this conversation any more.",
   0x95: "The message is too long.",
-  0x97: "The server’s limit is reached.",
+  0x97: "It is over the server’s limit: try a shorter message.",
   0x99: "The server cannot take this message.",
 };
 

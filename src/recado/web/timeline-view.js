@@ -101,7 +101,11 @@ export class TimelineView {
   anchor() {
     const top = this.frame.scrollTop;
     for (const node of this.list.children) {
-      if (node instanceof HTMLElement && node.offsetTop + node.offsetHeight > top && !node.classList.contains("row-day"))
+      if (
+        node instanceof HTMLElement &&
+        node.offsetTop + node.offsetHeight > top &&
+        !node.classList.contains("row-day")
+      )
         return { node, offset: node.offsetTop - top };
     }
     return null;
@@ -158,15 +162,23 @@ export class TimelineView {
    * @param {string} me
    */
   drawMessage(node, row, me) {
-    node.className = ["row", "row-message", row.own ? "own" : "other", row.first && "first", row.last && "last"].filter(Boolean).join(" ");
+    node.className = ["row", "row-message", row.own ? "own" : "other", row.first && "first", row.last && "last"]
+      .filter(Boolean)
+      .join(" ");
     Object.assign(node.dataset, { testid: "message", id: row.id, status: row.status });
     if (row.seq !== undefined) node.dataset.seq = String(row.seq);
     const bubble = element("div", { class: "bubble", title: fullTime(row.at) });
-    const name = element("span", { class: row.own || !row.first ? "visually-hidden" : "sender" }, nameFor(row.from, me));
+    const name = element(
+      "span",
+      { class: row.own || !row.first ? "visually-hidden" : "sender" },
+      nameFor(row.from, me),
+    );
     const pieces = linkPieces(row.body).map(pieceNode);
     const text = element("p", { class: "body", dir: "auto", "data-time": clockTime(row.at) }, ...pieces);
     bubble.append(name, text, this.meta(row));
-    const parts = row.own ? [bubble] : [row.last ? avatar(row.from) : element("span", { class: "avatar-space" }), bubble];
+    const parts = row.own
+      ? [bubble]
+      : [row.last ? avatar(row.from) : element("span", { class: "avatar-space" }), bubble];
     node.replaceChildren(...parts);
     if (row.status === "failed") node.append(this.failure(row));
   }

@@ -46,7 +46,10 @@ export function timelineRows({ events, outbox, me, unreadAfter }) {
   const rows = [];
   let day = NaN;
   let unreadShown = unreadAfter === null;
-  for (const row of [...events.map((event) => eventRow(event, me)), ...outbox.map((message) => outboxRow(message, me))]) {
+  for (const row of [
+    ...events.map((event) => eventRow(event, me)),
+    ...outbox.map((message) => outboxRow(message, me)),
+  ]) {
     if (row === null) continue;
     if (dayNumber(row.at) !== day) rows.push({ kind: "day", key: `day/${dayNumber(row.at)}/${row.key}`, at: row.at });
     day = dayNumber(row.at);
@@ -82,7 +85,20 @@ function eventRow(event, me) {
  */
 function outboxRow({ id, body, at, status, reasonCode, reason }, me) {
   const key = `message/${me}/${id}`;
-  return { kind: "message", key, id, from: me, body, at, own: true, status, reasonCode, reason, first: true, last: true };
+  return {
+    kind: "message",
+    key,
+    id,
+    from: me,
+    body,
+    at,
+    own: true,
+    status,
+    reasonCode,
+    reason,
+    first: true,
+    last: true,
+  };
 }
 
 /** @param {Row[]} rows */
