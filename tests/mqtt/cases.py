@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from recado.mqtt.codec import Decoder, Role
+from recado.mqtt.encoding import encode
 from recado.mqtt.packets import (
     Auth,
     Connack,
@@ -28,7 +29,6 @@ from recado.mqtt.packets import (
     Unsuback,
     Unsubscribe,
     Will,
-    encode,
 )
 from recado.mqtt.properties import PropertyId as P
 from recado.mqtt.reason_codes import ReasonCode as R

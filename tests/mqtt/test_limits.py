@@ -8,7 +8,8 @@ import tracemalloc
 import pytest
 
 from recado.mqtt.codec import ProtocolError, Role
-from recado.mqtt.packets import Connect, Publish, Subscribe, SubscriptionRequest, Unsubscribe, encode
+from recado.mqtt.encoding import encode
+from recado.mqtt.packets import Connect, Publish, Subscribe, SubscriptionRequest, Unsubscribe
 from recado.mqtt.properties import PropertyId, variable_byte_integer
 from recado.mqtt.reason_codes import ReasonCode
 from recado.mqtt.topics import checked_topic_names

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from recado.mqtt.codec import ProtocolError, Role
-from recado.mqtt.packets import Connect, encode
+from recado.mqtt.encoding import encode
+from recado.mqtt.packets import Connect
 from recado.mqtt.reason_codes import ReasonCode as R
 from tests.mqtt.cases import LEVELS, ROLES, fresh_decoder, open_decoder
 

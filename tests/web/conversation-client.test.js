@@ -172,7 +172,7 @@ test("a message survives a reload of the page and is sent with the id that it ha
   assert.equal(first.storage.length, 0);
 });
 
-test("a message that was committed before a reload disappears from the outbox when it was acknowledged again", async (t) => {
+test("a message that was committed before a reload leaves the outbox when it is acknowledged again", async (t) => {
   fakeClock(t);
   const server = new FakeRecado().conversation("a");
   const first = await page(t, server);
@@ -370,7 +370,7 @@ test("a token that no renewal can save leads to the sign-in, and the loop ends",
   assert.equal(server.requests.length, requests);
 });
 
-test("a server that is away is tried again and again, ever less often, and at once when the network is back", async (t) => {
+test("a server that is away is tried ever less often, and at once when the network is back", async (t) => {
   const clock = fakeClock(t);
   const server = new FakeRecado().conversation("a");
   server.unreachable = true;

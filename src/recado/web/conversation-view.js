@@ -50,6 +50,7 @@ export class ConversationView {
     this.composer.open(id);
     if (id === null) return this.render();
     this.opening = this.loading = true;
+    this.timeline.frame.setAttribute("aria-busy", "true"); // or a screen reader reads the whole page of history out
     this.render();
     const found = await this.client.open(id).catch((error) => this.failed(error));
     if (this.id !== id) return;
@@ -59,6 +60,7 @@ export class ConversationView {
     this.render();
     if (found) this.timeline.showUnread();
     this.opening = false;
+    this.timeline.frame.removeAttribute("aria-busy");
     this.render();
   }
 

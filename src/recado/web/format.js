@@ -50,7 +50,11 @@ export function listTime(at, now = Date.now()) {
   return age > 0 && age < 7 ? SHORT_WEEKDAY.format(at) : SHORT_DATE.format(at);
 }
 
-/** A user id as a name: plain lower-case words get their capitals, anything else stays as it is. @param {string} user */
+/**
+ * A user id as a name: plain lower-case words get their capitals, anything else stays as it is.
+ *
+ * @param {string} user
+ */
 export function displayName(user) {
   if (!/^[a-z]+([_-][a-z]+)*$/.test(user)) return user;
   return user
@@ -96,7 +100,12 @@ export function memberLine(members, me) {
   return TEXTS.members(names.slice(0, NAMES_SHOWN), Math.max(0, names.length - NAMES_SHOWN));
 }
 
-/** The line for an event that is no message; empty for a type that this page does not know. @param {ChatEvent} event @param {string} me */
+/**
+ * The line for an event that is no message; empty for a type that this page does not know.
+ *
+ * @param {ChatEvent} event
+ * @param {string} me
+ */
 export function systemText(event, me) {
   const by = event.from === null ? null : nameFor(event.from, me);
   if (event.type === "member_added") return TEXTS.memberAdded(by, nameFor(event.user ?? "", me));

@@ -83,7 +83,11 @@ const TYPES = /** @type {const} */ ({
 
 /** @typedef {"byte" | "two" | "four" | "varint" | "binary" | "text" | "pair"} FieldKind */
 
-/** Identifier, name and kind of every MQTT 5 property [MQTT5-2.2.2.2]. @type {Array<[number, keyof Properties, FieldKind]>} */
+/**
+ * Identifier, name and kind of every MQTT 5 property [MQTT5-2.2.2.2].
+ *
+ * @type {Array<[number, keyof Properties, FieldKind]>}
+ */
 const PROPERTIES = [
   [0x01, "payloadFormatIndicator", "byte"],
   [0x02, "messageExpiryInterval", "four"],

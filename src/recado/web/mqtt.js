@@ -87,7 +87,8 @@ export function reasonText(reasonCode, properties) {
 }
 
 /** @typedef {{reasonCodes: number[], reason: string}} Answer */
-/** @typedef {{settle: (answer: Answer) => void, fail: (error: Error) => void, timer: ReturnType<typeof setTimeout>}} Wait */
+/** @typedef {ReturnType<typeof setTimeout>} Timer */
+/** @typedef {{settle: (answer: Answer) => void, fail: (error: Error) => void, timer: Timer}} Wait */
 
 export class MqttConnection {
   /**
