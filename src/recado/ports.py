@@ -58,11 +58,12 @@ class EventPage(NamedTuple):
 
 
 class ReadMark(NamedTuple):
-    """A member's read cursor after the call; `moved` is False if it already was that far."""
+    """A member's read cursor after the call, and the conversation's members; `moved` is False if it was that far."""
 
     read_up_to: int
     unread_count: int
     moved: bool
+    members: frozenset[str]
 
 
 class ConversationPage(NamedTuple):
@@ -105,6 +106,9 @@ class Store(Protocol):
     ) -> EventPage:
         """After `after`: the first `limit` events past it, and before `before` if that is given too. Else the newest
         `limit` events, before `before` if given. Raises NotFound if unknown or `viewer` is no member."""
+
+    async def conversations_among(self, user: str, conversations: list[str]) -> list[str]:
+        """Those of the conversations that the user is a member of."""
 
     async def membership(self, conversation: str) -> Membership:
         """Raises NotFound."""

@@ -29,7 +29,6 @@ LIMITS = ChatLimits(
     metadata_bytes_max=500,
     page_max=20,
     page_default=10,
-    unread_count_max=99,
     receipt_members_max=50,
     member_cache_entries_max=100,
 )
@@ -39,7 +38,8 @@ STORE_LIMITS = SqliteLimits(
     pending_reads_max=1_000,
     reader_threads=1,
     logs_in_memory_max=100,
-    unread_count_max=99,
+    unread_count_max=1_000,
+    page_bytes_max=1024 * 1024,
 )
 SETTINGS = HttpSettings(
     public_url=None,

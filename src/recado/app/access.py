@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,17 @@ _ASYMMETRIC = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "E
 _TOKEN_BYTES_MAX = 8 * 1024
 _JWKS_LIFESPAN_S = 3600
 _JWKS_REFRESH_S = 60
+_JWKS_TIMEOUT_S = 10
 _VERIFIED_MAX = 10_000
 _EXPIRED = "the token has expired: get a new one"
+_NOT_A_TOKEN = "this is neither a valid token nor the API key"  # noqa: S105
+_REFUSALS: dict[type[Exception], str] = {
+    jwt.InvalidSignatureError: "the token's signature is wrong: it was made with another key",
+    jwt.MissingRequiredClaimError: "the token must have sub (the user id) and exp",
+    jwt.InvalidIssuerError: "the token's iss is not the one that this server asks for",
+    jwt.InvalidAudienceError: "the token's aud is not the one that this server asks for",
+    jwt.ImmatureSignatureError: "the token is not valid yet",
+}
 _log = logging.getLogger(__name__)
 
 
@@ -34,14 +44,14 @@ class Keys:
     `_JWKS_REFRESH_S`: nobody waits, and a stranger's made-up key ids cost nothing.
     """
 
-    def __init__(self, where: str) -> None:
-        url = where if "://" in where else Path(where).resolve().as_uri()
-        self._client = jwt.PyJWKClient(url, cache_jwk_set=False)
+    def __init__(self, where: str, on_change: Callable[[], None]) -> None:
+        self._where = where
         self._keys = self._read()
+        self._on_change = on_change
         self._read_at = time.monotonic()
         self._reading = threading.Lock()
 
-    def key_for(self, token: str) -> Any:
+    def key_for(self, token: str) -> jwt.PyJWK:
         """Raises Unauthenticated for a key that is not known, now."""
         key = self._keys.get(jwt.get_unverified_header(token).get("kid"))
         age_s = time.monotonic() - self._read_at
@@ -57,17 +67,22 @@ class Keys:
         try:
             self._read_at = time.monotonic()
             self._keys = self._read()
+            self._on_change()
         except SettingsError as error:
             _log.error("the keys are still those of before: %s", error)
         finally:
             self._reading.release()
 
-    def _read(self) -> dict[str | None, Any]:
+    def _read(self) -> dict[str | None, jwt.PyJWK]:
         """Raises SettingsError if there are none."""
         try:
-            return {key.key_id: key.key for key in self._client.get_signing_keys()}
-        except jwt.PyJWTError as error:
-            raise SettingsError(f"jwks cannot be read: {error}") from None
+            if "://" in self._where:
+                keys = jwt.PyJWKClient(self._where, cache_jwk_set=False, timeout=_JWKS_TIMEOUT_S).get_signing_keys()
+            else:
+                keys = jwt.PyJWKSet.from_json(Path(self._where).read_text("utf-8")).keys
+        except (jwt.PyJWTError, OSError, ValueError) as error:
+            raise SettingsError(f"jwks {self._where} cannot be read as a key set: {error}") from None
+        return {key.key_id: key for key in keys if key.algorithm_name in _ASYMMETRIC}
 
 
 class JwtAccess:
@@ -78,8 +93,8 @@ class JwtAccess:
         self._api_key = settings.api_key.encode() if settings.api_key else None
         self._issuer = settings.jwt_issuer
         self._audience = settings.jwt_audience
-        self._keys = Keys(settings.jwks) if settings.jwks else None
         self._verified: OrderedDict[str, Principal] = OrderedDict()
+        self._keys = Keys(settings.jwks, self._verified.clear) if settings.jwks else None
 
     def authenticate(self, token: str) -> Principal:
         """The caller. Raises Unauthenticated, with a text that holds nothing of the token."""
@@ -94,7 +109,7 @@ class JwtAccess:
         principal = self._verified.get(token)
         if principal is None or principal.expires_at_s is None or principal.expires_at_s > time.time():
             return principal
-        del self._verified[token]
+        self._verified.pop(token, None)
         raise Unauthenticated(_EXPIRED)
 
     def _verify(self, token: str) -> Principal:
@@ -111,9 +126,11 @@ class JwtAccess:
         try:
             algorithm = jwt.get_unverified_header(token).get("alg")
             if algorithm == "HS256" and self._secret is not None:
-                key, algorithms = self._secret, ["HS256"]
+                key: str | jwt.PyJWK = self._secret
+                algorithms = ["HS256"]
             elif algorithm in _ASYMMETRIC and self._keys is not None:
-                key, algorithms = self._keys.key_for(token), _ASYMMETRIC
+                key = self._keys.key_for(token)
+                algorithms = [key.algorithm_name]  # a key is for one algorithm, whatever the token says
             else:
                 raise Unauthenticated("the token is not signed with a key of this server")
             claims: dict[str, Any] = jwt.decode(
@@ -126,8 +143,8 @@ class JwtAccess:
             )
         except jwt.ExpiredSignatureError:
             raise Unauthenticated(_EXPIRED) from None
-        except (jwt.PyJWTError, ValueError, UnicodeError) as error:
-            raise Unauthenticated(f"the token is not valid: {type(error).__name__}") from None
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
+            raise Unauthenticated(_REFUSALS.get(type(error), _NOT_A_TOKEN)) from None
         return claims
 
     def mint(self, user: str, ttl_s: int) -> tuple[str, int]:

@@ -45,9 +45,17 @@ HiddenSettings = Annotated[Settings, Parameter(name="*", show=False)]
 
 @app.command
 def serve(*, settings: AllSettings = _DEFAULTS) -> None:
-    """Run the server."""
-    logs.set_up(settings.log_format, settings.log_level)
+    """Run the server. It needs RECADO_SECRET in the environment; RECADO_API_KEY lets your back end in."""
+    _start(settings)
     _run(_serve(settings))
+
+
+def _start(settings: Settings) -> None:
+    try:
+        settings.check()
+    except SettingsError as error:
+        _fail(str(error))
+    logs.set_up(settings.log_format, settings.log_level)
 
 
 async def _serve(settings: Settings) -> None:
@@ -64,9 +72,9 @@ def demo(*, data: Path = Path("demo-data"), settings: AllSettings = _DEFAULTS) -
     data
         The folder that keeps the demo's database and keys; a second start goes on with them.
     """
-    logs.set_up(settings.log_format, "warning" if settings.log_level == "info" else settings.log_level)
     keys = demonstration.load_keys(data)
     settings = replace(settings, secret=keys.secret, database=f"{DATABASE_PREFIX}{data.resolve()}/recado.db")
+    _start(replace(settings, log_level="warning") if settings.log_level == _DEFAULTS.log_level else settings)
     _run(_demo(keys, _with_free_ports(settings)))
 
 

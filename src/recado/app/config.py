@@ -3,16 +3,15 @@
 A flag wins over the environment, and that over the file. docs/configuration.md names every one (a test sees to it).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from cyclopts import Parameter
 
 SECRET_BYTES_MIN = 32
+PORT_MAX = 65_535
 DATABASE_PREFIX = "sqlite:///"
 
 
@@ -67,13 +66,16 @@ class Settings:
     log_level: str = "info"
     """debug, info, warning or error."""
 
-    limit: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    limit: Annotated[dict[str, int], Parameter(name="--limit")] = field(default_factory=dict)
     """Another number for a limit, as --limit.body_bytes_max 32768; docs/configuration.md lists them."""
 
     def check(self) -> None:
         """Raises SettingsError for the first thing that is wrong."""
         _check_keys(self)
         _check_urls(self)
+        for name in ("http_port", "mqtt_port", "ws_port"):
+            if not 0 <= getattr(self, name) <= PORT_MAX:
+                raise SettingsError(f"{name} is 0 to {PORT_MAX}, not {getattr(self, name)}")
         if self.log_format not in ("auto", "json", "console"):
             raise SettingsError(f"log_format is json, console or auto, not {self.log_format!r}")
         if self.log_level not in ("debug", "info", "warning", "error"):

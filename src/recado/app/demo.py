@@ -89,6 +89,7 @@ async def prepare(node: Node) -> None:
     if created:
         for user, message_id, body in _GREETING:
             await actions.send_message(node.chat, Principal(user), CONVERSATION, MessageDraft(body, message_id))
+        await actions.mark_read(node.chat, Principal(USERS[1]), CONVERSATION, len(_GREETING) - 1)
 
 
 def urls(keys: Keys, host: str, http_port: int) -> dict[str, str]:

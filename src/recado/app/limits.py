@@ -1,15 +1,15 @@
 """Every limit, its name and its number. A setting `limit.<name>` changes one; docs/configuration.md lists them."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from typing import Any
 
 from recado.adapters.store.sqlite import SqliteLimits
 from recado.app.config import SettingsError
 from recado.broker.limits import BrokerLimits
 from recado.chat.policy import ChatLimits
-
-_UNREAD_COUNT_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,14 @@ class HttpLimits:
     """HTTP connections at a time; one more is answered 503."""
     http_idle_s: int
     """How long an HTTP connection may stay open with nothing to do."""
+    http_head_bytes_max: int
+    """A request's line and headers."""
+    http_head_s: int
+    """From a connection's opening, or a request's first byte, to the end of its headers."""
+    http_body_s: int
+    """From there to the end of its body."""
+    http_stall_s: int
+    """How long a client may take nothing of its answer."""
     token_ttl_s_max: int
     """The longest life of a token that Recado mints."""
     token_ttl_s_default: int
@@ -42,7 +50,6 @@ DEFAULT = Limits(
         metadata_bytes_max=4 * 1024,
         page_max=200,
         page_default=50,
-        unread_count_max=_UNREAD_COUNT_MAX,
         receipt_members_max=50,
         member_cache_entries_max=10_000,
     ),
@@ -56,9 +63,13 @@ DEFAULT = Limits(
         receive_maximum=100,
         inflight_max=100,
         send_buffer_bytes_max=256 * 1024,
+        stall_s=60,
         subscriptions_max=1_000,
+        wildcards_max=32,
         topic_levels_max=32,
         topic_bytes_max=1_024,
+        log_cursors_max=1_000,
+        frame_bytes_max=512 * 1024,
         log_reads_max=16,
         log_page=100,
         drain_s=5,
@@ -69,25 +80,45 @@ DEFAULT = Limits(
         pending_reads_max=2_000,
         reader_threads=2,
         logs_in_memory_max=10_000,
-        unread_count_max=_UNREAD_COUNT_MAX,
+        unread_count_max=1_000,
+        page_bytes_max=1024 * 1024,
     ),
     http=HttpLimits(
         request_bytes_max=128 * 1024,
         http_connections_max=5_000,
         http_idle_s=75,
+        http_head_bytes_max=32 * 1024,
+        http_head_s=10,
+        http_body_s=30,
+        http_stall_s=60,
         token_ttl_s_max=30 * 24 * 3600,
         token_ttl_s_default=3600,
     ),
 )
 
 
+_SIXTEEN_BITS = 65_535  # packet ids, Receive Maximum and keep alive are two bytes on the wire
+_AT_MOST = {"receive_maximum": _SIXTEEN_BITS, "inflight_max": _SIXTEEN_BITS, "keep_alive_max_s": _SIXTEEN_BITS}
+
+
 def with_changes(changes: Mapping[str, int]) -> Limits:
-    """The default limits with other numbers for some. Raises SettingsError for an unknown name."""
+    """The default limits with other numbers for some. Raises SettingsError for an unknown name or a wrong number."""
     limits = DEFAULT
     for name, number in changes.items():
-        if number < 1:
-            raise SettingsError(f"limit.{name} must be 1 or more, not {number}")
+        if not 1 <= number <= _AT_MOST.get(name, sys.maxsize):
+            most = f"to {_AT_MOST[name]}" if name in _AT_MOST else "or more"
+            raise SettingsError(f"limit.{name} must be 1 {most}, not {number}")
         limits = _with_change(limits, name, number)
+    for smaller, larger in (
+        ("chat.page_default", "chat.page_max"),
+        ("http.token_ttl_s_default", "http.token_ttl_s_max"),
+        ("chat.body_bytes_max", "broker.packet_bytes_max"),
+        ("chat.body_bytes_max", "http.request_bytes_max"),
+        ("broker.packet_bytes_max", "broker.frame_bytes_max"),
+    ):
+        if attrgetter(smaller)(limits) > attrgetter(larger)(limits):
+            names = [path.partition(".")[2] for path in (smaller, larger)]
+            raise SettingsError(f"limit.{names[0]} must not be more than limit.{names[1]}")
     return limits
 
 

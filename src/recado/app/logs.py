@@ -26,8 +26,8 @@ def set_up(log_format: str, log_level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=log_level.upper(), force=True)
-    for noisy in ("uvicorn", "picows"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for noisy in ("uvicorn", "picows"):  # they warn of every stranger's malformed request, which the metrics count
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -14,6 +14,7 @@ _COUNTS = {
     "fell_behind": "Times that a session had no room and went over to reading its log.",
     "read_from_log": "Deliveries that were read from the log.",
     "signals_dropped": "Signals not sent because a connection had no room.",
+    "too_large_for_client": "Publishes not sent because they pass their client's own Maximum Packet Size.",
     "repeats_dropped": "Refused publishes of 3.1.1 clients that came again, were acknowledged and dropped.",
 }
 

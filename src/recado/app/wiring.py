@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -27,8 +28,10 @@ from recado.adapters.store.sqlite import SqliteStore
 from recado.app import limits as all_limits
 from recado.app.access import JwtAccess
 from recado.app.config import Settings, SettingsError
+from recado.app.http_server import BoundedHttpProtocol
 from recado.app.limits import Limits
 from recado.app.metrics import BrokerCollector
+from recado.broker.deadlines import Deadlines
 from recado.broker.tcp import listen_tcp
 from recado.broker.websocket import listen_websocket
 from recado.chat.actions import Chat
@@ -68,17 +71,17 @@ async def running(settings: Settings, extra_routes: Sequence[BaseRoute] = ()) ->
         stack.push_async_callback(broker.server.drain)
         stack.push_async_callback(store.close)  # before the connections end: what was accepted is acknowledged
 
-        with _naming("mqtt_port", settings.mqtt_port):
+        with _naming("mqtt_port", settings.host, settings.mqtt_port):
             tcp, mqtt_port = await listen_tcp(broker.server, settings.host, settings.mqtt_port)
         stack.callback(tcp.close)
-        with _naming("ws_port", settings.ws_port):
+        with _naming("ws_port", settings.host, settings.ws_port):
             ws, ws_port = await listen_websocket(
                 broker.server, settings.host, settings.ws_port, WS_PATH, _websocket_origins(settings)
             )
         stack.callback(ws.close)
         http_settings = _http_settings(settings, limits, mqtt_port, ws_port)
         app = create_app(chat, access, http_settings, extra_routes=extra_routes)
-        http_port = await stack.enter_async_context(_serving_http(app, settings, limits))
+        http_port = await stack.enter_async_context(_serving_http(app, settings, limits, broker.server.deadlines))
         log.info("ready", host=settings.host, http_port=http_port, mqtt_port=mqtt_port, ws_port=ws_port)
         yield Node(chat, access, http_port, mqtt_port, ws_port)
         log.info("stopping")
@@ -119,17 +122,17 @@ class _HttpServer(uvicorn.Server):
     """Signals are the command line's: it stops the whole, in order."""
 
     @contextlib.contextmanager
-    def capture_signals(self):  # type: ignore[no-untyped-def]
+    def capture_signals(self) -> Iterator[None]:
         yield
 
 
 @asynccontextmanager
-async def _serving_http(app: ASGIApp, settings: Settings, limits: Limits) -> AsyncIterator[int]:
-    with _naming("http_port", settings.http_port):
+async def _serving_http(app: ASGIApp, settings: Settings, limits: Limits, deadlines: Deadlines) -> AsyncIterator[int]:
+    with _naming("http_port", settings.host, settings.http_port):
         listener = socket.create_server((settings.host, settings.http_port), backlog=2048)
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=partial(BoundedHttpProtocol, limits=limits.http, deadlines=deadlines),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         log_config=None,
@@ -151,12 +154,16 @@ async def _serving_http(app: ASGIApp, settings: Settings, limits: Limits) -> Asy
 
 
 @contextlib.contextmanager
-def _naming(setting: str, port: int):  # type: ignore[no-untyped-def]
+def _naming(setting: str, host: str, port: int) -> Iterator[None]:
     """Say which setting a port that cannot be had belongs to."""
     try:
         yield
     except OSError as error:
-        flag = setting.replace("_", "-")
+        if isinstance(error, socket.gaierror):
+            raise SettingsError(
+                f"cannot listen on {host}: {error.strerror}; name another address with --host"
+            ) from None
         raise SettingsError(
-            f"cannot listen on port {port}: {error.strerror or error}; name another one with --{flag}"
+            f"cannot listen on {host} port {port}: {error.strerror or error}; name another port with "
+            f"--{setting.replace('_', '-')}"
         ) from None

@@ -17,6 +17,7 @@ from recado.broker.hooks import Identity, Refused
 from recado.broker.publication import Publication
 from recado.mqtt.codec import Decoder, encode, puback_bytes
 from recado.mqtt.packets import (
+    MQTT_3_1_1,
     MQTT_5,
     Auth,
     Connack,
@@ -35,10 +36,10 @@ from recado.mqtt.packets import (
     Unsuback,
     Unsubscribe,
 )
-from recado.mqtt.properties import EMPTY_PROPERTIES, Properties, PropertyId
+from recado.mqtt.properties import EMPTY_PROPERTIES, VARIABLE_BYTE_INTEGER_MAX, Properties, PropertyId
 from recado.mqtt.reason_codes import ProtocolError, ReasonCode
 from recado.mqtt.session import Session
-from recado.mqtt.topics import validate_topic_filter
+from recado.mqtt.topics import validate_topic_filter, validate_topic_name
 
 if TYPE_CHECKING:
     from recado.broker.server import Server
@@ -60,10 +61,12 @@ class Connection:
         "_full",
         "_heard_at",
         "_idle_s",
+        "_left",
         "_under_way",
         "congested",
         "deadline",
         "expires_at",
+        "packet_bytes_max",
         "protocol_level",
         "reading_log",
         "request_problem_information",
@@ -80,12 +83,14 @@ class Connection:
         self.request_problem_information = True
         self.deadline = 0
         self.expires_at: float | None = None
+        self.packet_bytes_max = VARIABLE_BYTE_INTEGER_MAX
         self._closing = False
         self._asking = False
         self._full = False
         self._heard_at = 0
         self._idle_s = 0.0
         self._under_way = 0
+        self._left = 0
         limits = server.limits
         self._decoder = Decoder(
             packet_bytes_max=limits.packet_bytes_max,
@@ -113,6 +118,10 @@ class Connection:
     def abort_transport(self) -> None:
         raise NotImplementedError
 
+    def buffered_bytes(self) -> int:
+        """Bytes that the transport has not handed to the network yet."""
+        raise NotImplementedError
+
     # What the transport says
 
     def opened(self) -> None:
@@ -124,7 +133,7 @@ class Connection:
     def receive(self, data: bytes) -> None:
         self._heard_at = self.server.deadlines.tick
         self._decoder.receive(data)
-        if not (self._asking or self._full):
+        if not (self._asking or self._full or self.congested):
             self._process()
 
     def lost(self) -> None:
@@ -133,17 +142,29 @@ class Connection:
         self.server.deadlines.clear(self)
         self.server.forget(self)
 
+    def congest(self) -> None:
+        """The transport's buffer is over its limit: nothing more is read that would need an answer."""
+        self.congested = True
+        self.pause_reading()
+        if not self._closing and self.session is not None:  # before CONNECT its own time-out goes on
+            self._left = self.buffered_bytes()
+            self.server.deadlines.set(self, self.server.limits.stall_s)
+
     def writable(self) -> None:
         """The transport's buffer has room again."""
         self.congested = False
-        self.server.read_on(self)
+        if not self._closing:
+            self._heard_at = self.server.deadlines.tick
+            self._set_deadline()
+            self._go_on()
+            self.server.read_on(self)
 
     # Packets
 
     def _process(self) -> None:
         decoder = self._decoder
         try:
-            while not (self._asking or self._full or self._closing):
+            while not (self._asking or self._full or self.congested or self._closing):
                 packet = decoder.next_packet()
                 if packet is None:
                     return
@@ -158,28 +179,37 @@ class Connection:
             self.disconnect(ReasonCode.UNSPECIFIED_ERROR)
 
     def _refuse(self, error: ProtocolError) -> None:
-        self.server.counters.refusals[error.reason_code.name] += 1
+        self._count_refusal(error.reason_code)
         if self.session is not None:
             self.disconnect(error.reason_code, error.text)
             return
-        if error.protocol_level is not None:
-            # A level newer than 5 may read 5.0's CONNACK; an older one reads 3.1.1's [MQTT5-3.1.2-2] [MQTT311-3.1.2-2].
-            level = MQTT_5 if error.protocol_level >= MQTT_5 else error.protocol_level
-            self.write(encode(Connack(reason_code=error.reason_code), level if level >= 3 else 4))
-        self.close()  # [MQTT5-4.13.1-1]
+        level = error.protocol_level
+        if level is not None and level >= MQTT_5:
+            self.write(encode(Connack(reason_code=error.reason_code), MQTT_5))
+        elif level is not None and error.reason_code is ReasonCode.UNSUPPORTED_PROTOCOL_VERSION:
+            self.write(encode(Connack(reason_code=error.reason_code), MQTT_3_1_1))  # [MQTT311-3.1.2-2]
+        self.close()  # [MQTT5-4.13.1-1] [MQTT311-3.1.4-1]
 
     def _ask(self, work: Coroutine[Any, Any, None]) -> None:
-        """Handle a packet that waits for the application; nothing more is read until `_answered`."""
+        """Handle a packet that waits for the application; nothing more is read until that is over."""
         self._asking = True
         self.pause_reading()
-        self.server.spawn(work)
+        self.server.spawn(self._asked(work))
 
-    def _answered(self) -> None:
+    async def _asked(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except ProtocolError as error:
+            self._refuse(error)
+        except Exception:
+            _log.exception("the application failed to answer")
+            self.disconnect(ReasonCode.UNSPECIFIED_ERROR, "the server failed; connect again")
         self._asking = False
+        self._heard_at = self.server.deadlines.tick  # it was the server that did not read
         self._go_on()
 
     def _go_on(self) -> None:
-        if not (self._asking or self._full or self._closing):
+        if not (self._asking or self._full or self.congested or self._closing):
             self.resume_reading()
             self._process()
 
@@ -195,9 +225,10 @@ class Connection:
             identity = await self.server.hooks.authenticate(connect)
             if self._closing:
                 return
+            _refuse_what_is_not_supported(connect)
             client_id, assigned = self.server.client_id(connect)
         except Refused as refusal:
-            self.server.counters.refusals[refusal.reason_code.name] += 1
+            self._count_refusal(refusal.reason_code)
             if not self._closing:
                 properties = self._reason_string(refusal.text)
                 self.write(encode(Connack(reason_code=refusal.reason_code, properties=properties), self.protocol_level))
@@ -210,17 +241,18 @@ class Connection:
         window = min(limits.inflight_max, connect.properties.get(PropertyId.RECEIVE_MAXIMUM, limits.inflight_max))
         problem_information = connect.properties.get(PropertyId.REQUEST_PROBLEM_INFORMATION, 1)
         self.request_problem_information = problem_information == 1
+        self.packet_bytes_max = connect.properties.get(PropertyId.MAXIMUM_PACKET_SIZE, VARIABLE_BYTE_INTEGER_MAX)
         keep_alive = connect.keep_alive
         if self.protocol_level == MQTT_5 and not 0 < keep_alive <= limits.keep_alive_max_s:
             keep_alive = limits.keep_alive_max_s
         self._idle_s = keep_alive * _KEEP_ALIVE_GRACE
         if identity.expires_at_s is not None:
             self.expires_at = time.monotonic() + identity.expires_at_s - time.time()
-        self.session = self.server.attach(self, Session(identity.user, client_id, window))
+        self.session = Session(identity.user, client_id, window)
+        self.server.attach(self, self.session)
         properties = self._connack_properties(connect, keep_alive, client_id, assigned)
         self.write(encode(Connack(properties=properties), self.protocol_level))
         self._set_deadline()
-        self._answered()
 
     def _connack_properties(self, connect: Connect, keep_alive: int, client_id: str, assigned: bool) -> Properties:
         if self.protocol_level != MQTT_5:
@@ -249,13 +281,15 @@ class Connection:
         self.server.counters.published += 1
         limits = self.server.limits
         topic_name = publish.topic_name
-        if len(topic_name) > limits.topic_bytes_max or topic_name.count("/") >= limits.topic_levels_max:
-            raise ProtocolError(ReasonCode.TOPIC_NAME_INVALID, "the topic is too long or has too many levels")
+        if len(topic_name) * 4 > limits.topic_bytes_max or topic_name.count("/") >= limits.topic_levels_max:
+            validate_topic_name(topic_name, bytes_max=limits.topic_bytes_max, levels_max=limits.topic_levels_max)
         if publish.properties and PropertyId.TOPIC_ALIAS in publish.properties:
             raise ProtocolError(ReasonCode.TOPIC_ALIAS_INVALID, "this server takes no topic alias")
         if publish.qos:
             if publish.qos == 2:
-                raise ProtocolError(ReasonCode.QOS_NOT_SUPPORTED, "this server takes QoS 0 and 1")
+                raise ProtocolError(ReasonCode.QOS_NOT_SUPPORTED, "this server takes QoS 0 and 1")  # [MQTT5-3.2.2-11]
+            if publish.dup and publish.packet_id in session.incoming and self.protocol_level != MQTT_5:
+                return  # sent again before its answer, which is on its way
             self._expect_answer(session, publish.packet_id)
         outcome = self.server.hooks.on_publish(session, publish)
         if outcome is not None:
@@ -263,29 +297,33 @@ class Connection:
             return
         self._under_way += 1
         # MQTT 5 clients bound their QoS 1 publishes themselves; whatever else comes is not read for a while.
-        if self._under_way >= limits.receive_maximum and not (publish.qos and self.protocol_level == MQTT_5):
+        if self._has_no_room(session) and not (publish.qos and self.protocol_level == MQTT_5):
             self._full = True
             self.pause_reading()
+
+    def _has_no_room(self, session: Session) -> bool:
+        return max(self._under_way, len(session.incoming)) >= self.server.limits.receive_maximum
 
     def _expect_answer(self, session: Session, packet_id: int) -> None:
         limit = self.server.limits.receive_maximum
         if packet_id in session.incoming:
-            raise ProtocolError(ReasonCode.PACKET_IDENTIFIER_IN_USE, f"packet id {packet_id} is not answered yet")
+            raise ProtocolError(ReasonCode.PROTOCOL_ERROR, f"packet id {packet_id} is not answered yet")
         session.received(packet_id)
-        if len(session.incoming) > limit:  # [MQTT5-3.3.4-8], told in CONNACK; nothing is read from 3.1.1 by then
+        if len(session.incoming) > limit:  # [MQTT5-3.3.4-7], told in CONNACK
             raise ProtocolError(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, f"{limit} publishes may wait for their answer")
 
     def settle(self, session: Session, publish: Publish, reason_code: ReasonCode, text: str = "") -> None:
         """A publish that the application took is over: acknowledge it in its turn, or refuse it."""
         self._under_way -= 1
         self._settle(session, publish, reason_code, text)
-        if self._full and self._under_way < self.server.limits.receive_maximum:
+        if self._full and not self._has_no_room(session):
             self._full = False
+            self._heard_at = self.server.deadlines.tick
             self._go_on()
 
     def _settle(self, session: Session, publish: Publish, reason_code: ReasonCode, text: str) -> None:
         if reason_code >= ReasonCode.UNSPECIFIED_ERROR:
-            self.server.counters.refusals[reason_code.name] += 1
+            self._count_refusal(reason_code)
             if reason_code is ReasonCode.SERVER_BUSY:
                 if publish.qos:
                     self.disconnect(reason_code, text)
@@ -336,7 +374,9 @@ class Connection:
     def _send(self, session: Session, publication: Publication, qos: int) -> None:
         self.server.counters.delivered += 1
         head, tail = publication.frame(self.protocol_level, qos)
-        if qos:
+        if len(head) + len(tail) + 2 > self.packet_bytes_max:  # [MQTT5-3.1.2-24] [MQTT5-3.1.2-25]: as if it were sent
+            self.server.counters.too_large_for_client += 1
+        elif qos:
             self.write(head + session.take_packet_id().to_bytes(2) + tail)
         else:
             self.write(head + tail)
@@ -356,42 +396,63 @@ class Connection:
     async def _subscribe(self, subscribe: Subscribe) -> None:
         session = self.session
         assert session is not None
+        if PropertyId.SUBSCRIPTION_IDENTIFIER in subscribe.properties:
+            text = "this server has no subscription identifiers"
+            raise ProtocolError(ReasonCode.SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED, text)
         try:
-            positions = self.server.hooks.resume_positions(subscribe.properties.get(PropertyId.USER_PROPERTY, []))
-            reason_codes = [await self._subscribe_to(session, each) for each in subscribe.subscriptions]
-        except ProtocolError as error:
-            self._refuse(error)
-            return
+            user_properties = subscribe.properties.get(PropertyId.USER_PROPERTY, [])
+            positions = await self.server.hooks.resume_positions(session, user_properties) if user_properties else {}
+            granted = [await self._authorize(session, each) for each in subscribe.subscriptions]
         except Refused as refusal:
+            self._count_refusal(refusal.reason_code)
             self.disconnect(refusal.reason_code, refusal.text)
             return
-        if session.connection is not self:
-            return
-        self.write(encode(Suback(subscribe.packet_id, reason_codes), self.protocol_level))  # [MQTT5-3.8.4-1]
+        if session.connection is self:
+            self._start(session, subscribe, granted, positions)
+
+    def _start(
+        self, session: Session, subscribe: Subscribe, granted: list[ReasonCode], positions: dict[str, int]
+    ) -> None:
+        """Subscribe and start to replay, with nothing published in between: so there is no gap and no double."""
+        reason_codes = [
+            self._subscribe_to(session, subscription, reason_code)
+            for subscription, reason_code in zip(subscribe.subscriptions, granted, strict=True)
+        ]
+        if len(session.cursors) + len(positions) > self.server.limits.log_cursors_max:
+            text = f"a session may be behind in {self.server.limits.log_cursors_max} logs"
+            raise ProtocolError(ReasonCode.QUOTA_EXCEEDED, text)
         for topic_name, position in positions.items():
             if session.granted(topic_name) is not None:
                 session.start_after(topic_name, position)
+        self.write(encode(Suback(subscribe.packet_id, reason_codes), self.protocol_level))  # [MQTT5-3.8.4-1]
         self.server.read_on(self)
-        self._answered()
 
-    async def _subscribe_to(self, session: Session, subscription: SubscriptionRequest) -> ReasonCode:
+    async def _authorize(self, session: Session, subscription: SubscriptionRequest) -> ReasonCode:
+        """The granted QoS, or why not. Raises Refused if that cannot be said now."""
         limits = self.server.limits
-        if len(session.subscriptions) + len(session.wildcards) >= limits.subscriptions_max:
-            return self._refuse_subscription(ReasonCode.QUOTA_EXCEEDED)
-        validate_topic_filter(
-            subscription.topic_filter, bytes_max=limits.topic_bytes_max, levels_max=limits.topic_levels_max
-        )
-        granted = await self.server.hooks.authorize_subscription(session, subscription)
+        try:
+            validate_topic_filter(
+                subscription.topic_filter, bytes_max=limits.topic_bytes_max, levels_max=limits.topic_levels_max
+            )
+        except ProtocolError as error:
+            return error.reason_code
+        return await self.server.hooks.authorize_subscription(session, subscription)
+
+    def _subscribe_to(self, session: Session, subscription: SubscriptionRequest, granted: ReasonCode) -> ReasonCode:
+        limits = self.server.limits
+        if granted < ReasonCode.UNSPECIFIED_ERROR and not session.has_room_for(
+            subscription.topic_filter, limits.subscriptions_max, limits.wildcards_max
+        ):
+            granted = ReasonCode.QUOTA_EXCEEDED
         if granted >= ReasonCode.UNSPECIFIED_ERROR:
-            return self._refuse_subscription(granted)
+            self._count_refusal(granted)
+            return granted
         subscription.qos = min(subscription.qos, granted)
-        if session.connection is self:
-            self.server.router.subscribe(session, subscription)
+        self.server.router.subscribe(session, subscription)
         return granted
 
-    def _refuse_subscription(self, reason_code: ReasonCode) -> ReasonCode:
+    def _count_refusal(self, reason_code: ReasonCode) -> None:
         self.server.counters.refusals[reason_code.name] += 1
-        return reason_code
 
     def _on_unsubscribe(self, unsubscribe: Unsubscribe) -> None:
         session = self.session
@@ -404,7 +465,7 @@ class Connection:
         self.write(_PINGRESP)  # [MQTT5-3.12.4-1] [MQTT311-3.12.4-1]
 
     def _on_disconnect(self, disconnect: Disconnect) -> None:
-        self.close()  # [MQTT5-3.14.4-1] [MQTT311-3.14.4-1]
+        self.close()
 
     def _on_unexpected(self, packet: Packet) -> None:
         raise ProtocolError(ReasonCode.PROTOCOL_ERROR, f"{type(packet).__name__.upper()} answers nothing here")
@@ -412,21 +473,36 @@ class Connection:
     # The end
 
     def on_deadline(self, tick: int) -> None:
-        if self.session is None:
+        if self._closing:
+            self.abort_transport()  # it did not read what was left for it
+        elif self.session is None:
             self.server.counters.refusals["CONNECT_TIMEOUT"] += 1
             self.close()
+        elif self.congested:
+            self._on_stall_deadline()
         elif self.expires_at is not None and time.monotonic() >= self.expires_at:
+            self._count_refusal(ReasonCode.MAXIMUM_CONNECT_TIME)
             self.disconnect(ReasonCode.MAXIMUM_CONNECT_TIME, "the token has expired: connect again with a new one")
-        elif self._idle_s and tick - self._heard_at > self._idle_s:
-            self.server.counters.refusals[ReasonCode.KEEP_ALIVE_TIMEOUT.name] += 1
+        elif self._idle_s and tick - self._heard_at > self._idle_s + 1 and not (self._asking or self._full):
+            self._count_refusal(ReasonCode.KEEP_ALIVE_TIMEOUT)
             self.disconnect(ReasonCode.KEEP_ALIVE_TIMEOUT)
         else:
             self._set_deadline()
 
+    def _on_stall_deadline(self) -> None:
+        left = self.buffered_bytes()
+        if left >= self._left:
+            self.server.counters.refusals["STALLED"] += 1
+            self.close()
+            self.abort_transport()
+            return
+        self._left = left
+        self.server.deadlines.set(self, self.server.limits.stall_s)
+
     def _set_deadline(self) -> None:
         delays = []
         if self._idle_s:
-            delays.append(self._idle_s - (self.server.deadlines.tick - self._heard_at))
+            delays.append(self._idle_s + 1 - (self.server.deadlines.tick - self._heard_at))  # heard within that second
         if self.expires_at is not None:
             delays.append(self.expires_at - time.monotonic())
         if delays:
@@ -441,14 +517,27 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        if not self._closing:
-            self._closing = True
-            self.close_transport()
+        """The session ends here; the transport gets `drain_s` to send what is buffered."""
+        if self._closing:
+            return
+        self._closing = True  # nothing is written from here on [MQTT5-3.14.4-1]
+        self.server.end_session(self)
+        self.server.deadlines.set(self, self.server.limits.drain_s)
+        self.close_transport()
 
     def _reason_string(self, text: str) -> Properties:
         if not text or not self.request_problem_information:  # [MQTT5-3.1.2-29]
             return EMPTY_PROPERTIES
         return {PropertyId.REASON_STRING: text}
+
+
+def _refuse_what_is_not_supported(connect: Connect) -> None:
+    """Raises Refused."""
+    if PropertyId.AUTHENTICATION_METHOD in connect.properties:
+        text = "this server knows no authentication method: give the token as the password"
+        raise Refused(ReasonCode.BAD_AUTHENTICATION_METHOD, text)  # [MQTT5-4.12.0-1]
+    if connect.will is not None and connect.will.qos > 1 and connect.protocol_level == MQTT_5:
+        raise Refused(ReasonCode.QOS_NOT_SUPPORTED, "this server takes QoS 0 and 1")  # [MQTT5-3.2.2-12]
 
 
 _HANDLERS: dict[type, Callable[[Connection, Any], None]] = {

@@ -15,6 +15,7 @@ class Counters:
         "refusals",
         "repeats_dropped",
         "signals_dropped",
+        "too_large_for_client",
     )
 
     def __init__(self) -> None:
@@ -33,6 +34,8 @@ class Counters:
         """Deliveries that were read from the log."""
         self.signals_dropped = 0
         """Signals not written because their connection had no room."""
+        self.too_large_for_client = 0
+        """Publishes not sent because they pass the Maximum Packet Size that their client named."""
         self.repeats_dropped = 0
         """Refused publishes of 3.1.1 clients that came again and were acknowledged and dropped."""
         self.refusals: Counter[str] = Counter()

@@ -53,9 +53,9 @@ class Hooks(Protocol):
     async def authorize_subscription(self, session: Session, subscription: SubscriptionRequest) -> ReasonCode:
         """The granted QoS, or a failure."""
 
-    def resume_positions(self, user_properties: list[tuple[str, str]]) -> dict[str, int]:
-        """What SUBSCRIBE's user properties ask to replay: topic name to the position after which to start.
-        Raises Refused if they are malformed."""
+    async def resume_positions(self, session: Session, user_properties: list[tuple[str, str]]) -> dict[str, int]:
+        """What SUBSCRIBE's user properties ask to replay, as far as the session's user may read it: topic name to the
+        position after which to start. Raises Refused if they are malformed."""
 
     def on_publish(self, session: Session, publish: Publish) -> Outcome | None:
         """Take a client's publish. None: it is under way, and `Server.settle` will say how it ended."""

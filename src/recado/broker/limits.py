@@ -24,10 +24,18 @@ class BrokerLimits:
     """QoS 1 deliveries to one connection that it has not acknowledged; an MQTT 5 client may ask for less."""
     send_buffer_bytes_max: int
     """Bytes that wait in one connection's transport; beyond it the connection falls behind."""
+    stall_s: int
+    """How long a connection whose buffer is full may take nothing of it."""
     subscriptions_max: int
     """Topic filters of one session."""
+    wildcards_max: int
+    """Topic filters with wildcards among them."""
     topic_levels_max: int
     topic_bytes_max: int
+    log_cursors_max: int
+    """Logs that one session may be behind in."""
+    frame_bytes_max: int
+    """A WebSocket frame; it may hold several packets."""
     log_reads_max: int
     """Sessions that read on from the log at the same time."""
     log_page: int

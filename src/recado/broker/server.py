@@ -19,7 +19,7 @@ from recado.broker.deadlines import Deadlines
 from recado.broker.hooks import Hooks, LogPage, Refused
 from recado.broker.limits import BrokerLimits
 from recado.broker.publication import Publication
-from recado.mqtt.packets import Connect, Publish
+from recado.mqtt.packets import MQTT_5, Connect, Publish
 from recado.mqtt.reason_codes import ReasonCode
 from recado.mqtt.router import Router
 from recado.mqtt.session import LogCursor, Session
@@ -62,7 +62,7 @@ class Server:
     def admit(self, connection: Connection) -> bool:
         """Whether a transport that has just opened may stay."""
         if self._stopping or len(self._connections) >= self.limits.connections_max:
-            self.counters.refusals["CONNECTIONS_MAX"] += 1
+            self.counters.refusals["SERVER_SHUTTING_DOWN" if self._stopping else "CONNECTIONS_MAX"] += 1
             return False
         self._connections.add(connection)
         self.counters.connections[connection.transport_name] += 1
@@ -77,6 +77,9 @@ class Server:
         if self._stopping and not self._connections:
             self._emptied.set()
         self.counters.connections[connection.transport_name] -= 1
+        self.end_session(connection)
+
+    def end_session(self, connection: Connection) -> None:
         session = connection.session
         if session is not None and session.connection is connection:
             self._end(session)
@@ -85,21 +88,20 @@ class Server:
         """The client id to go by, and whether the server made it. Raises Refused."""
         if connect.client_id:
             return connect.client_id, False
-        if not connect.clean_start and connect.protocol_level < 5:  # [MQTT311-3.1.3-8]
+        if not connect.clean_start and connect.protocol_level < MQTT_5:  # [MQTT311-3.1.3-8]
             raise Refused(ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "a session that is kept needs a client id")
         return f"auto-{secrets.token_urlsafe(12)}", True  # [MQTT5-3.1.3-6]
 
-    def attach(self, connection: Connection, session: Session) -> Session:
-        """Give the connection its session; another connection with the same key is taken over [MQTT5-3.1.4-3]."""
+    def attach(self, connection: Connection, session: Session) -> None:
+        """Give the connection its session, and take over another connection with the same key."""
         former = self._sessions.get(session.user, {}).get(session.client_id)
         if former is not None:
             taken = former.connection
-            self._end(former)
-            if isinstance(taken, Connection):
+            if taken is not None:
+                # [MQTT5-3.1.4-3] [MQTT311-3.1.4-2]
                 taken.disconnect(ReasonCode.SESSION_TAKEN_OVER, "the same client id has connected again")
         session.connection = connection
         self._sessions.setdefault(session.user, {})[session.client_id] = session
-        return session
 
     def _end(self, session: Session) -> None:
         session.connection = None
@@ -116,14 +118,16 @@ class Server:
         for session, subscription in self.router.matches(publication.topic_name, audience):
             if subscription.no_local and session is origin:  # [MQTT5-3.8.3-3]
                 continue
-            connection = session.connection
-            if isinstance(connection, Connection):
-                connection.deliver(session, publication, min(subscription.qos, publication.qos))  # [MQTT5-3.8.4-8]
+            try:
+                session.connection.deliver(session, publication, min(subscription.qos, publication.qos))
+            except Exception:  # one connection's trouble is nobody else's
+                _log.exception("a publication could not be delivered")
+                session.connection.abort_transport()
 
     def settle(self, session: Session, publish: Publish, reason_code: ReasonCode, text: str = "") -> None:
         """A client's publish that the application took is over."""
         connection = session.connection
-        if isinstance(connection, Connection):
+        if connection is not None:
             connection.settle(session, publish, reason_code, text)
 
     # Logs
@@ -144,8 +148,8 @@ class Server:
 
     async def _read_logs(self, connection: Connection, session: Session) -> None:
         try:
-            async with self._log_reads:
-                while session.has_window() and (behind := session.next_behind()) is not None:
+            while session.has_window() and (behind := session.next_behind()) is not None:
+                async with self._log_reads:  # for one page: the others, in line, get their turn
                     if not await self._read_log(connection, session, *behind):
                         return
         finally:
@@ -155,8 +159,11 @@ class Server:
         """Send one page of a log; False if there is no room for all of it, or it cannot be read now."""
         try:
             limit = min(self.limits.log_page, session.window())
+            if limit < 1 or connection.congested:
+                return False
             page = await self.hooks.read_log(session.user, topic_name, cursor.sent, limit)
         except Refused as refusal:
+            self.counters.refusals[refusal.reason_code.name] += 1
             if refusal.reason_code is ReasonCode.SERVER_BUSY:
                 connection.disconnect(refusal.reason_code, refusal.text)
                 return False

@@ -31,7 +31,7 @@ class TcpConnection(Connection, asyncio.Protocol):
         self.lost()
 
     def pause_writing(self) -> None:
-        self.congested = True
+        self.congest()
 
     def resume_writing(self) -> None:
         self.writable()
@@ -47,6 +47,9 @@ class TcpConnection(Connection, asyncio.Protocol):
 
     def abort_transport(self) -> None:
         self._transport.abort()
+
+    def buffered_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
 
 
 async def listen_tcp(server: Server, host: str, port: int) -> tuple[asyncio.Server, int]:

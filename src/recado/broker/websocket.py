@@ -22,7 +22,6 @@ from recado.broker.server import Server
 from recado.broker.tcp import bound_port
 
 _SUBPROTOCOLS = ("mqtt", "mqttv3.1")
-_FRAME_OVERHEAD_BYTES = 1024  # a frame may hold more than one packet
 # picows gives every connection this much; it grows with a larger frame. Most of an idle connection's memory.
 _READ_BUFFER_BYTES = 512
 
@@ -54,6 +53,9 @@ class WsConnection(Connection):
     def abort_transport(self) -> None:
         self._transport.disconnect(graceful=False)
 
+    def buffered_bytes(self) -> int:
+        return self._transport.underlying_transport.get_write_buffer_size()
+
 
 class _Listener(WSListener):
     """What picows calls for one connection."""
@@ -75,11 +77,16 @@ class _Listener(WSListener):
         kind = frame.msg_type
         if kind is WSMsgType.BINARY or kind is WSMsgType.CONTINUATION:
             connection.receive(frame.get_payload_as_bytes())  # [MQTT5-6.0.0-2] [MQTT311-6.0.0-2]
-        elif kind is WSMsgType.TEXT:
+        elif kind is WSMsgType.TEXT:  # [MQTT5-6.0.0-1] [MQTT311-6.0.0-1]
+            self._server.counters.refusals["TEXT_FRAME"] += 1
             transport.send_close(WSCloseCode.UNSUPPORTED_DATA)
             transport.disconnect()
+        elif kind is WSMsgType.PING:
+            if not connection.congested:  # who does not read its pongs gets no more of them
+                transport.send_pong(frame.get_payload_as_bytes())
         elif kind is WSMsgType.CLOSE:
-            transport.send_close(frame.get_close_code())
+            code = frame.get_close_code()
+            transport.send_close(WSCloseCode.OK if code is WSCloseCode.NO_INFO else code)
             transport.disconnect()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
@@ -89,7 +96,7 @@ class _Listener(WSListener):
 
     def pause_writing(self) -> None:
         if self._connection is not None:
-            self._connection.congested = True
+            self._connection.congest()
 
     def resume_writing(self) -> None:
         if self._connection is not None:
@@ -111,7 +118,7 @@ class _Door:
         if origin is not None and not self._allows(origin, request.headers.get("Host", "")):
             return self._refuse(403, "this origin is not allowed: name it in --allowed-origins")
         offered = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
-        chosen = next((name for name in offered if name in _SUBPROTOCOLS), None)
+        chosen = next((name for name in _SUBPROTOCOLS if name in offered), None)
         if chosen is None:
             return self._refuse(400, "offer the WebSocket subprotocol mqtt")  # [MQTT5-6.0.0-3] [MQTT311-6.0.0-3]
         headers = {"Sec-WebSocket-Protocol": chosen}  # [MQTT5-6.0.0-4] [MQTT311-6.0.0-4]
@@ -122,8 +129,11 @@ class _Door:
         """A page of the same host (on any port) may connect, and the origins that the operator named."""
         if origin in self._allowed_origins or "*" in self._allowed_origins:
             return True
-        own = urlsplit(f"//{host}").hostname
-        return own is not None and urlsplit(origin).hostname == own
+        try:
+            own = urlsplit(f"//{host}").hostname
+            return own is not None and urlsplit(origin).hostname == own
+        except ValueError:
+            return False
 
     def _refuse(self, status: int, text: str) -> WSUpgradeResponseWithListener:
         self._server.counters.refusals[f"HANDSHAKE_{status}"] += 1
@@ -141,7 +151,8 @@ async def listen_websocket(
         host,
         port,
         websocket_handshake_timeout=server.limits.connect_timeout_s,
-        max_frame_size=server.limits.packet_bytes_max + _FRAME_OVERHEAD_BYTES,
+        enable_auto_pong=False,
+        max_frame_size=server.limits.frame_bytes_max,
         read_buffer_init_size=_READ_BUFFER_BYTES,
         backlog=4096,
     )

@@ -38,7 +38,7 @@ def send_message(
 ) -> Awaitable[Sent]:
     """Append a message to the log; a retry of an id that this sender has sent returns the first event.
 
-    Raises Invalid or TooLarge at once; the awaitable raises NotFound or Unavailable.
+    Raises Invalid, TooLarge or Unavailable at once; the awaitable raises NotFound or Unavailable.
     """
     check_id(conversation, "conversation id")
     check_draft(draft, chat.limits.body_bytes_max)
@@ -113,10 +113,8 @@ async def mark_read(chat: Chat, principal: Principal, conversation: str, seq: in
         raise Invalid(f"seq must be 0 to {SEQ_MAX}, not {seq}")
     user = principal.require_user()
     mark = await chat.store.mark_read(conversation, user, seq)
-    if mark.moved:
-        members = await chat.members.members(conversation)
-        if user in members and len(members) <= chat.limits.receipt_members_max:
-            chat.broker.signal(conversation, members, read_signal(user, mark.read_up_to))
+    if mark.moved and len(mark.members) <= chat.limits.receipt_members_max:
+        chat.broker.signal(conversation, mark.members, read_signal(user, mark.read_up_to))
     return mark
 
 
@@ -128,6 +126,11 @@ async def signal_typing(chat: Chat, principal: Principal, conversation: str) -> 
     if user not in members:
         raise no_such_conversation(conversation)
     chat.broker.signal(conversation, members, typing_signal(user))
+
+
+async def check_ready(chat: Chat) -> None:
+    """Raises Unavailable if a write could not be tried now."""
+    await chat.store.ping()
 
 
 def _new_id(now_ms: int) -> str:

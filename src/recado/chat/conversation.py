@@ -21,8 +21,8 @@ class ConversationDraft(msgspec.Struct, forbid_unknown_fields=True):
 class ConversationView(msgspec.Struct, frozen=True):
     """A conversation as one user sees it. Times are ms since the epoch.
 
-    `read_up_to` and `unread_count` are the asking user's; `unread_count` counts others' messages only and stops at
-    `ChatLimits.unread_count_max`.
+    `read_up_to` and `unread_count` are the asking user's; `unread_count` counts others' messages only, among the
+    first `unread_count_max` events past the cursor.
     """
 
     id: str

@@ -51,16 +51,7 @@ def check_body(body: str, body_bytes_max: int) -> None:
     if not body.strip():
         raise Invalid("a message's body must not be empty")
     # UTF-8 takes 1 to 4 bytes a character, so most bodies need no encoding to know that they fit.
-    if len(body) * 4 > body_bytes_max:
-        _check_size(body, body_bytes_max)
+    if len(body) * 4 > body_bytes_max and (size := len(body.encode())) > body_bytes_max:
+        raise TooLarge(f"a message's body may have {body_bytes_max} bytes of UTF-8, not {size}")
     if "\x00" in body:
         raise Invalid("a message's body must not hold the character U+0000")
-
-
-def _check_size(body: str, body_bytes_max: int) -> None:
-    try:
-        size = len(body.encode())
-    except UnicodeEncodeError:
-        raise Invalid("a message's body must be valid Unicode, without lone surrogates") from None
-    if size > body_bytes_max:
-        raise TooLarge(f"a message's body may have {body_bytes_max} bytes of UTF-8, not {size}")

@@ -17,8 +17,6 @@ class ChatLimits:
     """Events, or conversations, in one answer."""
     page_default: int
     """The same when the caller names no limit."""
-    unread_count_max: int
-    """Where counting unread messages stops."""
     receipt_members_max: int
     """Above so many members, read receipts are stored but not signalled."""
     member_cache_entries_max: int

@@ -24,7 +24,7 @@ Headers = Mapping[bytes, bytes]
 
 ANYONE = Principal(None)
 _QUERY_FIELDS_MAX = 16
-_SINGLE_HEADERS = (b"authorization", b"recado-user", b"content-type", b"content-length")
+_SINGLE_HEADERS = (b"host", b"authorization", b"recado-user", b"content-type", b"content-length")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII).fullmatch
 
 

@@ -148,7 +148,7 @@ async def get_health(_door: Door, _asked: Asked[None]) -> Answer:
 
 
 async def get_readiness(door: Door, _asked: Asked[None]) -> Answer:
-    await door.chat.store.ping()
+    await actions.check_ready(door.chat)
     return json_answer(200, HealthAnswer("ready"))
 
 

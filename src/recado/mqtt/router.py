@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from recado.mqtt.packets import SubscriptionRequest
 from recado.mqtt.session import Session
+from recado.mqtt.topics import has_wildcard
 
 
 class Router:
@@ -21,7 +22,7 @@ class Router:
     def subscribe(self, session: Session, subscription: SubscriptionRequest) -> None:
         """Add a subscription, or replace the one with the same filter [MQTT5-3.8.4-3]."""
         topic_filter = subscription.topic_filter
-        if "+" in topic_filter or "#" in topic_filter:
+        if has_wildcard(topic_filter):
             session.wildcards[topic_filter] = subscription
             self._wildcards.setdefault(session.user, {})[session] = None
         else:
@@ -62,9 +63,10 @@ class Router:
     ) -> Iterator[tuple[Session, SubscriptionRequest]]:
         wildcards = self._wildcards
         users = audience if len(audience) <= len(wildcards) else [user for user in wildcards if user in audience]
+        matched: dict[str, bool] = {}
         for user in users:
             for session in wildcards.get(user, _NOBODY):
-                if session not in exact and (subscription := session.granted(topic_name)) is not None:
+                if session not in exact and (subscription := session.granted(topic_name, matched)) is not None:
                     yield session, subscription
 
     def _remove_exact(self, session: Session, topic_filter: str) -> None:

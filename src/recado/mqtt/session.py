@@ -1,15 +1,17 @@
 """One session on the server's side, sans-I/O: its subscriptions, its QoS flows, and how far it has read of each log.
 
-A session belongs to (user, client id) and outlives a connection. What a topic's log can be read again from (a
+A session belongs to (user, client id). What a topic's log can be read again from (a
 "position" per publication) needs no queue: a session that has no room, or is not there, keeps one `LogCursor` for that
 topic and reads on when it has room. Nobody else waits for it.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from recado.mqtt.packets import SubscriptionRequest
 from recado.mqtt.reason_codes import ReasonCode
-from recado.mqtt.topics import matches
+from recado.mqtt.topics import has_wildcard, matches
 
 PACKET_IDS = 65_535
 
@@ -48,7 +50,7 @@ class Session:
         self.user = user
         self.client_id = client_id
         self.receive_maximum = receive_maximum
-        self.connection: object | None = None
+        self.connection: Any = None
         self.subscriptions: dict[str, SubscriptionRequest] = {}
         self.wildcards: dict[str, SubscriptionRequest] = {}
         self.cursors: dict[str, LogCursor] = {}
@@ -120,11 +122,10 @@ class Session:
         del self.cursors[topic_name]
         return True
 
-    def caught_up(self, topic_name: str) -> bool:
-        """The log was read to its end: go live, unless more was published meanwhile. True if live."""
+    def caught_up(self, topic_name: str) -> None:
+        """The log was read to its end: go live, unless more was published meanwhile."""
         cursor = self.cursors[topic_name]
         cursor.behind = cursor.known > cursor.sent
-        return not cursor.behind
 
     def next_behind(self) -> tuple[str, LogCursor] | None:
         """A topic to read on in; the one read longest ago first if the caller calls `read_later` after each page."""
@@ -138,10 +139,25 @@ class Session:
 
     # Subscriptions
 
-    def granted(self, topic_name: str) -> SubscriptionRequest | None:
-        """The subscription under which the session gets `topic_name`: the one with the highest QoS if several match."""
+    def has_room_for(self, topic_filter: str, subscriptions_max: int, wildcards_max: int) -> bool:
+        """Whether a subscription may be added; one that replaces another always may."""
+        if topic_filter in self.subscriptions or topic_filter in self.wildcards:
+            return True
+        if has_wildcard(topic_filter) and len(self.wildcards) >= wildcards_max:
+            return False
+        return len(self.subscriptions) + len(self.wildcards) < subscriptions_max
+
+    def granted(self, topic_name: str, matched: dict[str, bool] | None = None) -> SubscriptionRequest | None:
+        """The subscription under which the session gets `topic_name`: the one with the highest QoS if several match.
+
+        `matched` remembers filters for this topic: most sessions have the same ones, and matching is the dear part.
+        """
         best = self.subscriptions.get(topic_name)
+        if matched is None:
+            matched = {}
         for topic_filter, subscription in self.wildcards.items():
-            if (best is None or subscription.qos > best.qos) and matches(topic_filter, topic_name):
+            if (found := matched.get(topic_filter)) is None:
+                found = matched[topic_filter] = matches(topic_filter, topic_name)
+            if found and (best is None or subscription.qos > best.qos):
                 best = subscription
         return best

@@ -8,6 +8,7 @@ checked at SUBSCRIBE, inside the transaction of a send, and again at each delive
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -31,6 +32,7 @@ from recado.mqtt.session import Session
 from recado.mqtt.topics import has_wildcard, split_share
 
 _QOS_MAX = 1
+_log = logging.getLogger(__name__)
 
 # What a client is told for each refusal. SERVER_BUSY ends the connection without an acknowledgement, so that the client
 # keeps what it sent and tries again.
@@ -120,7 +122,7 @@ class EmbeddedBroker:
         except Unavailable as error:
             raise Refused(ReasonCode.SERVER_BUSY, error.message) from None
 
-    def resume_positions(self, user_properties: list[tuple[str, str]]) -> dict[str, int]:
+    async def resume_positions(self, session: Session, user_properties: list[tuple[str, str]]) -> dict[str, int]:
         positions = {}
         for name, value in user_properties:
             if name == "after":
@@ -128,8 +130,12 @@ class EmbeddedBroker:
                 if not is_valid_id(conversation) or not _is_seq(seq):
                     text = "the user property after is <conversation>=<seq>"
                     raise Refused(ReasonCode.IMPLEMENTATION_SPECIFIC_ERROR, text)
-                positions[f"c/{conversation}"] = int(seq)
-        return positions
+                positions[conversation] = int(seq)
+        try:
+            own = await self.chat.store.conversations_among(session.user, list(positions)) if positions else []
+        except Unavailable as error:
+            raise Refused(ReasonCode.SERVER_BUSY, error.message) from None
+        return {f"c/{conversation}": positions[conversation] for conversation in own}
 
     def on_publish(self, session: Session, publish: Publish) -> Outcome | None:
         root, _, rest = publish.topic_name.partition("/")
@@ -169,17 +175,18 @@ class EmbeddedBroker:
         elif isinstance(error, ChatError):
             self.server.settle(session, publish, *_outcome(error))
         else:
+            _log.error("a publish failed", exc_info=error)
             self.server.settle(session, publish, ReasonCode.SERVER_BUSY, "the server failed; try again")
 
     async def read_log(self, user: str, topic_name: str, after: int, limit: int) -> LogPage:
         try:
-            page = await actions.read_events(
-                self.chat, Principal(user), topic_name.partition("/")[2], after, None, limit
-            )
-        except Unavailable as error:
-            raise Refused(ReasonCode.SERVER_BUSY, error.message) from None
-        except ChatError as error:
+            conversation = topic_name.partition("/")[2]
+            page_max = min(limit, self.chat.limits.page_max)
+            page = await actions.read_events(self.chat, Principal(user), conversation, after, None, page_max)
+        except NotFound as error:
             raise Refused(ReasonCode.NOT_AUTHORIZED, error.message) from None
+        except ChatError as error:
+            raise Refused(ReasonCode.SERVER_BUSY, error.message) from None
         return LogPage([(event.seq, encode_event(event)) for event in page.events], page.last_seq)
 
 

@@ -110,8 +110,9 @@ def backup(source: Path, target: Path) -> int:
             os.fsync(copied.fileno())
         partial.rename(target)
     except (apsw.Error, OSError) as error:
-        partial.unlink(missing_ok=True)
         raise DatabaseUnusable(f"cannot copy {source} to {target}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
     return target.stat().st_size
 
 

@@ -5,10 +5,12 @@ import re
 import apsw
 import msgspec
 
+from recado.adapters.store.sqlite.limits import SqliteLimits
 from recado.adapters.store.sqlite.rows import Row, event_of
 from recado.adapters.store.sqlite.statements import SQL
 from recado.chat.conversation import ConversationView
 from recado.chat.errors import Invalid, no_such_conversation
+from recado.chat.event import Event
 from recado.ports import ConversationPage, EventPage, Membership
 
 _SEQ_END = 2**62
@@ -16,9 +18,9 @@ _CURSOR = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})", re.ASCII)  # (active_at, k
 
 
 class Reader:
-    def __init__(self, db: apsw.Connection, unread_count_max: int) -> None:
+    def __init__(self, db: apsw.Connection, limits: SqliteLimits) -> None:
         self._db = db
-        self._unread_count_max = unread_count_max
+        self._limits = limits
 
     def conversation(self, conversation: str, viewer: str | None) -> ConversationView:
         with self._db:
@@ -49,7 +51,28 @@ class Reader:
                 rows = self._db.execute(SQL["events_before"], (key, end, limit)).fetchall()[::-1]
             else:
                 rows = self._db.execute(SQL["events_after"], (key, after, end, limit)).fetchall()
-        return EventPage([event_of(row) for row in rows], last_seq)
+        events = [event_of(row) for row in rows]
+        return EventPage(self._within_page_bytes(events, newest_first=after is None), last_seq)
+
+    def _within_page_bytes(self, events: list[Event], newest_first: bool) -> list[Event]:
+        """As many as one page may hold, from the side that the page starts at; one at least."""
+        size = kept = 0
+        for event in reversed(events) if newest_first else events:
+            size += len(event.body or "")
+            if kept and size > self._limits.page_bytes_max:
+                break
+            kept += 1
+        return events[len(events) - kept :] if newest_first else events[:kept]
+
+    def unread_count(self, conversation: str, user: str, read_up_to: int) -> int:
+        with self._db:
+            key, last_seq = self._state(conversation)
+            count = self._count_unread(key, last_seq, user, read_up_to)
+        return count  # noqa: RET504  # `with` a connection may swallow errors, as far as a type checker knows
+
+    def conversations_among(self, user: str, conversations: list[str]) -> list[str]:
+        asked = msgspec.json.encode(conversations).decode()
+        return [found for (found,) in self._db.execute(SQL["conversations_among"], (asked, user))]
 
     def membership(self, conversation: str) -> Membership:
         with self._db:
@@ -75,10 +98,7 @@ class Reader:
 
     def _view(self, row: Row, viewer: str | None, read_up_to: int) -> ConversationView:
         key, conversation, subject, metadata, created_at, active_at, last_seq, *last_event = row
-        unread_count = 0
-        if viewer is not None and last_seq > read_up_to:
-            found = self._row("unread_count", key, read_up_to, viewer, self._unread_count_max)
-            unread_count = found[0] if found else 0
+        unread_count = 0 if viewer is None else self._count_unread(key, last_seq, viewer, read_up_to)
         return ConversationView(
             id=conversation,
             subject=subject,
@@ -91,6 +111,12 @@ class Reader:
             read_up_to=read_up_to,
             unread_count=unread_count,
         )
+
+    def _count_unread(self, key: int, last_seq: int, user: str, read_up_to: int) -> int:
+        if last_seq <= read_up_to:
+            return 0
+        row = self._row("unread_count", key, read_up_to, self._limits.unread_count_max, user)
+        return row[0] if row else 0
 
     def _members(self, key: int) -> list[str]:
         return [user for (user,) in self._db.execute(SQL["member_users"], (key,))]

@@ -37,10 +37,15 @@ SELECT read_up_to FROM members WHERE conversation = ? AND user = ?;
 -- set_read_up_to: move a member's read cursor
 UPDATE members SET read_up_to = ? WHERE conversation = ? AND user = ?;
 
--- unread_count: others' messages past a seq, counted up to a limit
+-- unread_count: others' messages among the first so many events past a seq
 SELECT count(*) FROM (
-    SELECT 1 FROM events WHERE conversation = ? AND seq > ? AND type IS NULL AND sender IS NOT ? LIMIT ?
-);
+    SELECT sender, type FROM events WHERE conversation = ? AND seq > ? ORDER BY seq LIMIT ?
+) WHERE type IS NULL AND sender IS NOT ?;
+
+-- conversations_among: those of a JSON array of conversation ids that a user is a member of
+SELECT c.id FROM json_each(?) asked
+JOIN conversations c ON c.id = asked.value
+JOIN members m ON m.conversation = c.key AND m.user = ?;
 
 -- conversation_row: one conversation with its last event
 SELECT c.key, c.id, c.subject, c.metadata, c.created_at, c.active_at, c.last_seq,

@@ -11,13 +11,13 @@ import queue
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
 
 from recado.adapters.store.sqlite import files
+from recado.adapters.store.sqlite.limits import SqliteLimits
 from recado.adapters.store.sqlite.reader import Reader
 from recado.adapters.store.sqlite.writer import Writer
 from recado.chat.conversation import ConversationView
@@ -29,20 +29,6 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 _Write = tuple[Callable[[Writer], Any], "asyncio.Future[Any]"]
 _Outcome = tuple["asyncio.Future[Any]", Any, Exception | None]
-
-
-@dataclass(frozen=True, slots=True)
-class SqliteLimits:
-    pending_writes_max: int
-    """Writes that wait for a commit; one more is refused as unavailable."""
-    batch_writes_max: int
-    """Writes in one commit."""
-    pending_reads_max: int
-    """Reads that run or wait; one more is refused as unavailable."""
-    reader_threads: int
-    logs_in_memory_max: int
-    """Conversations whose end and members the writer remembers."""
-    unread_count_max: int
 
 
 class SqliteStore:
@@ -90,7 +76,9 @@ class SqliteStore:
         return await self._write(lambda writer: writer.remove_member(conversation, user, by, at))
 
     async def mark_read(self, conversation: str, user: str, seq: int) -> ReadMark:
-        return await self._write(lambda writer: writer.mark_read(conversation, user, seq))
+        read_up_to, moved, members = await self._write(lambda writer: writer.mark_read(conversation, user, seq))
+        unread_count = await self._read(lambda reader: reader.unread_count(conversation, user, read_up_to))
+        return ReadMark(read_up_to, unread_count, moved, members)
 
     def _write(self, run: Callable[[Writer], T]) -> "asyncio.Future[T]":
         if self._closed:
@@ -103,11 +91,10 @@ class SqliteStore:
         return future
 
     def _run_writer(self) -> None:
-        writer = Writer(self._db, self._limits.logs_in_memory_max, self._limits.unread_count_max)
+        writer = Writer(self._db, self._limits.logs_in_memory_max)
         while batch := self._next_batch():
             committed, outcomes = _commit(writer, batch)
             self._loop.call_soon_threadsafe(self._settle, committed, outcomes)
-        self._db.close()
 
     def _next_batch(self) -> list[_Write]:
         """Wait for a write, then take what else is there. Empty when the store closes."""
@@ -128,8 +115,11 @@ class SqliteStore:
 
     def _settle(self, committed: list[Committed], outcomes: list[_Outcome]) -> None:
         self._pending_writes -= len(outcomes)
-        if committed:
-            self.on_committed(committed)
+        try:
+            if committed:
+                self.on_committed(committed)
+        except Exception:  # it is on disk, whatever became of telling others: the senders must know
+            _log.exception("committed events could not be handed out")
         for future, result, error in outcomes:
             if future.cancelled():
                 continue
@@ -151,11 +141,14 @@ class SqliteStore:
     ) -> EventPage:
         return await self._read(lambda reader: reader.events(conversation, viewer, after, before, limit))
 
+    async def conversations_among(self, user: str, conversations: list[str]) -> list[str]:
+        return await self._read(lambda reader: reader.conversations_among(user, conversations))
+
     async def membership(self, conversation: str) -> Membership:
         return await self._read(lambda reader: reader.membership(conversation))
 
     async def ping(self) -> None:
-        await self._write(lambda writer: None)
+        await self._write(lambda writer: writer.touch())
 
     async def _read(self, run: Callable[[Reader], T]) -> T:
         if self._closed:
@@ -174,7 +167,7 @@ class SqliteStore:
             if reader is None:
                 db = files.open_reader(self._path)
                 self._reader_connections.append(db)
-                reader = self._readers.reader = Reader(db, self._limits.unread_count_max)
+                reader = self._readers.reader = Reader(db, self._limits)
             return run(reader)
         except apsw.Error as error:
             _log.error("the store could not read: %s", error)
@@ -191,6 +184,7 @@ class SqliteStore:
         await asyncio.to_thread(self._reads.shutdown)
         for db in self._reader_connections:
             db.close()
+        await asyncio.to_thread(self._db.close)  # the last one, so that everything ends up in the one file
         self._lock.close()
 
 
@@ -207,7 +201,7 @@ def _commit(writer: Writer, batch: Sequence[_Write]) -> tuple[list[Committed], l
         return writer.commit(), outcomes
     except Exception as error:
         _roll_back(writer)
-        if len(batch) > 1 and not isinstance(error, apsw.FullError | apsw.IOError):
+        if len(batch) > 1 and not isinstance(error, apsw.FullError | apsw.IOError | apsw.BusyError):
             return _commit_one_by_one(writer, batch)
         _log.error("the store could not commit: %s", error)
         failure = Unavailable("the store cannot write now; try again")

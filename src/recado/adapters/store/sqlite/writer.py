@@ -13,7 +13,7 @@ from recado.adapters.store.sqlite.statements import SQL
 from recado.chat.conversation import EMPTY_METADATA
 from recado.chat.errors import Conflict, Invalid, TooLarge, no_such_conversation
 from recado.chat.event import CONVERSATION_CHANGED, MEMBER_ADDED, MEMBER_REMOVED, Committed, Event
-from recado.ports import NewConversation, NewMessage, ReadMark, Sent
+from recado.ports import NewConversation, NewMessage, Sent
 
 _INSERT_EVENT = SQL["insert_event"]
 
@@ -31,13 +31,12 @@ class _Log:
 
 
 class Writer:
-    def __init__(self, db: apsw.Connection, logs_max: int, unread_count_max: int) -> None:
+    def __init__(self, db: apsw.Connection, logs_max: int) -> None:
         self._committed: list[Committed] = []
         self._db = db
         self._execute = db.cursor().execute
         self._logs: dict[str, _Log] = {}
         self._logs_max = logs_max
-        self._unread_count_max = unread_count_max
         self._advanced: dict[str, _Log] = {}
 
     def begin(self) -> None:
@@ -125,7 +124,8 @@ class Writer:
         log.members -= {user}
         return True
 
-    def mark_read(self, conversation: str, user: str, seq: int) -> ReadMark:
+    def mark_read(self, conversation: str, user: str, seq: int) -> tuple[int, bool, frozenset[str]]:
+        """The member's read cursor, whether it moved, and the members."""
         log = self._log(conversation)
         if user not in log.members:
             raise no_such_conversation(conversation)
@@ -136,8 +136,12 @@ class Writer:
         if moved:
             read_up_to = seq
             self._execute(SQL["set_read_up_to"], (seq, log.key, user))
-        (unread_count,) = self._row("unread_count", log.key, read_up_to, user, self._unread_count_max)
-        return ReadMark(read_up_to, unread_count, moved)
+        return read_up_to, moved, log.members
+
+    def touch(self) -> None:
+        """Write something that changes nothing: the commit fails if none would succeed."""
+        (version,) = self._execute("PRAGMA user_version").fetchall()[0]
+        self._execute(f"PRAGMA user_version = {version}")
 
     def _append(
         self, conversation: str, log: _Log, kind: str, by: str | None, at: int, detail: Detail, to: frozenset[str]

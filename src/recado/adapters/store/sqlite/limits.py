@@ -1,0 +1,20 @@
+"""The numbers that bound the store. Their values are chosen in one place, `recado.app.limits`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteLimits:
+    pending_writes_max: int
+    """Writes that wait for a commit; one more is refused as unavailable."""
+    batch_writes_max: int
+    """Writes in one commit."""
+    pending_reads_max: int
+    """Reads that run or wait; one more is refused as unavailable."""
+    reader_threads: int
+    logs_in_memory_max: int
+    """Conversations whose end and members the writer remembers."""
+    unread_count_max: int
+    """Events past a read cursor among which unread messages are counted."""
+    page_bytes_max: int
+    """Bytes of bodies in one page of events; what is beyond comes with the next page."""
