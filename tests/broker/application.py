@@ -36,6 +36,7 @@ LIMITS = replace(
     stall_s=2,
     wildcards_max=5,
     log_cursors_max=6,
+    own_positions_max=100,
     frame_bytes_max=40_000,
     log_reads_max=2,
     log_page=4,

@@ -151,7 +151,6 @@ async def test_a_signal_to_who_has_no_room_is_dropped_and_nothing_waits_for_it(n
     assert await client.before_pong() == []
 
 
-@pytest.mark.xfail(strict=True, reason="defect: a topic that is behind starves while others keep half the window busy")
 async def test_a_topic_that_fell_behind_is_read_on_while_another_keeps_the_window_busy(node: Node) -> None:
     client = await node.connected("ana")
     await client.subscribe(TOPIC, OTHER)
@@ -368,7 +367,6 @@ async def test_a_page_that_was_being_read_when_its_reader_was_removed_is_not_sen
     ] == []
 
 
-@pytest.mark.xfail(strict=True, reason="defect: a refusal of an old read drops the cursor of a new membership")
 async def test_a_refusal_from_before_a_member_was_added_again_loses_nothing_of_what_came_after(node: Node) -> None:
     publish(node, 1, 30)
     node.application.members[OTHER] = {"ana"}
@@ -411,7 +409,6 @@ async def test_a_log_that_cannot_be_read_now_ends_the_connection_so_that_the_cli
         assert disconnect.reason_code == ReasonCode.SERVER_BUSY
 
 
-@pytest.mark.xfail(strict=True, reason="defect: what is read from the log forgets No Local [MQTT5-3.8.3-3]")
 async def test_no_local_holds_for_what_is_read_from_the_log_too(node: Node) -> None:
     client = await node.connected("ana")
     await client.subscribe(TOPIC, no_local=True)

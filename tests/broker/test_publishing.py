@@ -216,9 +216,6 @@ async def test_what_the_server_does_not_do_it_says(node: Node, packet: Publish, 
     assert reason(await client.rest()) == code
 
 
-@pytest.mark.xfail(
-    strict=True, reason="defect: DISCONNECT may not carry 0x91 [MQTT5-3.14.2-1], so clients cannot read it"
-)
 async def test_a_packet_id_that_is_in_use_is_refused(node: Node) -> None:
     node.application.held.add(HELD)
     client = await node.connected("ana")

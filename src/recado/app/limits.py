@@ -69,6 +69,7 @@ DEFAULT = Limits(
         topic_levels_max=32,
         topic_bytes_max=1_024,
         log_cursors_max=1_000,
+        own_positions_max=10_000,
         frame_bytes_max=512 * 1024,
         log_reads_max=16,
         log_page=100,

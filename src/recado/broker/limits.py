@@ -34,6 +34,8 @@ class BrokerLimits:
     topic_bytes_max: int
     log_cursors_max: int
     """Logs that one session may be behind in."""
+    own_positions_max: int
+    """A session's own publishes in one log that it is behind in, remembered for No Local."""
     frame_bytes_max: int
     """A WebSocket frame; it may hold several packets."""
     log_reads_max: int

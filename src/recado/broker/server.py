@@ -117,6 +117,7 @@ class Server:
         """Send a publication to the audience's sessions that subscribed to it. `origin` is the session it came from."""
         for session, subscription in self.router.matches(publication.topic_name, audience):
             if subscription.no_local and session is origin:  # [MQTT5-3.8.3-3]
+                session.skip(publication.topic_name, publication.position, self.limits.own_positions_max)
                 continue
             try:
                 session.connection.deliver(session, publication, min(subscription.qos, publication.qos))
@@ -167,7 +168,8 @@ class Server:
             if refusal.reason_code is ReasonCode.SERVER_BUSY:
                 connection.disconnect(refusal.reason_code, refusal.text)
                 return False
-            session.cursors.pop(topic_name, None)
+            if session.cursors.get(topic_name) is cursor:
+                del session.cursors[topic_name]
             return True
         if session.connection is not connection:
             return False
@@ -183,6 +185,10 @@ class Server:
             del session.cursors[topic_name]
             return True
         for position, payload in page.entries:
+            if position in cursor.own:
+                cursor.own.discard(position)
+                cursor.sent = position
+                continue
             publication = Publication(topic_name, payload, 1, position)
             if not connection.deliver_from_log(session, publication, min(subscription.qos, 1)):
                 return False

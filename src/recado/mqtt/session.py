@@ -14,19 +14,22 @@ from recado.mqtt.reason_codes import ReasonCode
 from recado.mqtt.topics import has_wildcard, matches
 
 PACKET_IDS = 65_535
+_NONE: set[int] = set()  # shared by the cursors that have none of their own; never changed
 
 
 class LogCursor:
     """How far a session is in one topic's log: everything up to `sent` was sent to it.
 
     `behind` means that the rest must be read from the log; `known` is the newest position that was published meanwhile.
+    `own` are those that the session published itself and, by No Local, does not get back.
     """
 
-    __slots__ = ("behind", "known", "sent")
+    __slots__ = ("behind", "known", "own", "sent")
 
     def __init__(self, sent: int, known: int = 0) -> None:
         self.sent = sent
         self.known = known
+        self.own = _NONE
         self.behind = True
 
 
@@ -34,6 +37,7 @@ class Session:
     """`connection` is the shell's, None while there is none; `receive_maximum` bounds what waits for a PUBACK."""
 
     __slots__ = (
+        "_freed",
         "_last_packet_id",
         "client_id",
         "connection",
@@ -57,6 +61,7 @@ class Session:
         self.inflight: set[int] = set()
         self.incoming: dict[int, tuple[ReasonCode, str] | None] = {}
         self._last_packet_id = 0
+        self._freed = 0
 
     # Outgoing, QoS 1
 
@@ -76,9 +81,13 @@ class Session:
         return packet_id
 
     def acknowledged(self, packet_id: int) -> bool:
-        """The peer's PUBACK came; True when half of the window is free, which is when reading a log on is worth it."""
+        """The peer's PUBACK came; True after each half of the window, which is when reading a log on is worth it."""
         self.inflight.discard(packet_id)
-        return len(self.inflight) == self.receive_maximum // 2
+        self._freed += 1
+        if self._freed * 2 < self.receive_maximum:
+            return False
+        self._freed = 0
+        return True
 
     # Incoming, QoS 1
 
@@ -121,6 +130,22 @@ class Session:
             return False
         del self.cursors[topic_name]
         return True
+
+    def skip(self, topic_name: str, position: int | None, own_positions_max: int) -> None:
+        """The session published this itself under No Local: it is not sent, now or from the log.
+
+        Beyond `own_positions_max` a session that does not read gets its own copies when it does.
+        """
+        cursor = self.cursors.get(topic_name)
+        if position is None or cursor is None:
+            return
+        cursor.known = max(cursor.known, position)
+        if not cursor.behind:
+            cursor.sent = max(cursor.sent, position)
+        elif cursor.own is _NONE:
+            cursor.own = {position}
+        elif len(cursor.own) < own_positions_max:
+            cursor.own.add(position)
 
     def caught_up(self, topic_name: str) -> None:
         """The log was read to its end: go live, unless more was published meanwhile."""
