@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from http.client import HTTPException
 from pathlib import Path
 
 import pytest
 
+from recado.app import cli, wiring
+from recado.app.config import Settings
 from tests.support.connection import Login
 from tests.support.paho_python import PahoPython
 from tests.support.server import Server
@@ -71,3 +77,26 @@ def test_an_idle_server_stops_at_once_leaves_one_file_and_starts_again(tmp_path:
         assert not (tmp_path / "recado.db-wal").exists()
     finally:
         server.close()
+
+
+@pytest.fixture
+def switch_interval() -> Iterator[None]:
+    """The command changes this process's; it is put back."""
+    before = sys.getswitchinterval()
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("switch_interval")
+def test_ctrl_c_while_a_server_starts_stops_it_in_order_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped_in_order: list[bool] = []
+
+    @asynccontextmanager
+    async def running(settings: Settings) -> AsyncIterator[None]:
+        os.kill(os.getpid(), signal.SIGINT)
+        yield
+        stopped_in_order.append(True)
+
+    monkeypatch.setattr(wiring, "running", running)
+    cli._run(cli._serve(Settings(secret="x" * 32)))
+    assert stopped_in_order == [True]

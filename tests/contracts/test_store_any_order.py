@@ -198,5 +198,5 @@ class StoreMachine(RuleBasedStateMachine):
 @pytest.mark.parametrize("adapter", sorted(ADAPTERS))
 def test_any_order_of_calls_leaves_the_store_as_a_model_of_lists_says(adapter: str) -> None:
     machine = type("Machine", (StoreMachine,), {"open_store": staticmethod(ADAPTERS[adapter])})
-    few = settings(max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
+    few = settings(max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(machine, settings=few)

@@ -117,4 +117,4 @@ class Routing(RuleBasedStateMachine):
 
 
 def test_any_order_of_subscriptions_routes_as_a_model_says() -> None:
-    run_state_machine_as_test(Routing, settings=settings(max_examples=150, stateful_step_count=20, deadline=None))
+    run_state_machine_as_test(Routing, settings=settings(max_examples=100, stateful_step_count=20, deadline=None))

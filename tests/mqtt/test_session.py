@@ -248,4 +248,4 @@ class LogReading(RuleBasedStateMachine):
 
 
 def test_any_order_of_live_and_log_has_no_gap_and_no_double() -> None:
-    run_state_machine_as_test(LogReading, settings=settings(max_examples=300, stateful_step_count=30, deadline=None))
+    run_state_machine_as_test(LogReading, settings=settings(max_examples=200, stateful_step_count=30, deadline=None))

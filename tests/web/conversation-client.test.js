@@ -46,6 +46,36 @@ test("an event arrives in the open conversation, and no HTTP request is made for
   assert.equal(server.requests.length, requests);
 });
 
+/** A client that has not connected yet. */
+function newClient(t, { tokens, openSocket, fetch: fetchFunction }) {
+  const options = { tokens, storage: null, openSocket, fetchFunction, hasNetwork: () => true };
+  const client = new ConversationClient({ baseUrl: "http://fake/", ...options });
+  t.after(() => client.stop());
+  return client;
+}
+
+test("a conversation opened before the client has connected is opened once it has", async (t) => {
+  fakeClock(t);
+  const server = new FakeRecado().conversation("a");
+  server.commit("a", "bruno", { body: "hi" });
+  const client = newClient(t, server);
+  const opened = client.open("a");
+  client.start();
+  assert.equal(await opened, true);
+  assert.deepEqual(bodies(client, "a"), ["hi"]);
+  assert.equal(client.conversations.get("a").me, "ana");
+});
+
+test("a message written before the client has connected is sent once it has", async (t) => {
+  fakeClock(t);
+  const client = newClient(t, new FakeRecado().conversation("a"));
+  client.start();
+  client.send("a", "early");
+  await settled();
+  assert.deepEqual(bodies(client, "a"), ["early"]);
+  assert.deepEqual(statuses(client, "a"), []);
+});
+
 test("time alone makes no HTTP request", async (t) => {
   const clock = fakeClock(t);
   const server = new FakeRecado().conversation("a");

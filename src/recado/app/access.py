@@ -80,9 +80,12 @@ class Keys:
                 keys = jwt.PyJWKClient(self._where, cache_jwk_set=False, timeout=_JWKS_TIMEOUT_S).get_signing_keys()
             else:
                 keys = jwt.PyJWKSet.from_json(Path(self._where).read_text("utf-8")).keys
-        except (jwt.PyJWTError, OSError, ValueError) as error:
+        except (jwt.PyJWTError, OSError, ValueError, TypeError, AttributeError) as error:
             raise SettingsError(f"jwks {self._where} cannot be read as a key set: {error}") from None
-        return {key.key_id: key for key in keys if key.algorithm_name in _ASYMMETRIC}
+        usable = {key.key_id: key for key in keys if key.algorithm_name in _ASYMMETRIC}
+        if not usable:
+            raise SettingsError(f"jwks {self._where} has no public key of {', '.join(_ASYMMETRIC)}")
+        return usable
 
 
 class JwtAccess:

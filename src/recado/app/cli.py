@@ -59,8 +59,9 @@ def _start(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings) -> None:
+    stopped = _stop_on_signals()
     async with wiring.running(settings):
-        await _until_stopped()
+        await stopped.wait()
 
 
 @app.command
@@ -72,13 +73,17 @@ def demo(*, data: Path = Path("demo-data"), settings: AllSettings = _DEFAULTS) -
     data
         The folder that keeps the demo's database and keys; a second start goes on with them.
     """
-    keys = demonstration.load_keys(data)
+    try:
+        keys = demonstration.load_keys(data)
+    except SettingsError as error:
+        _fail(str(error))
     settings = replace(settings, secret=keys.secret, database=f"{DATABASE_PREFIX}{data.resolve()}/recado.db")
     _start(replace(settings, log_level="warning") if settings.log_level == _DEFAULTS.log_level else settings)
     _run(_demo(keys, _with_free_ports(settings)))
 
 
 async def _demo(keys: demonstration.Keys, settings: Settings) -> None:
+    stopped = _stop_on_signals()
     async with wiring.running(settings, [demonstration.token_route(keys, settings)]) as node:
         await demonstration.prepare(node)
         console = Console(highlight=False, soft_wrap=True)
@@ -86,7 +91,7 @@ async def _demo(keys: demonstration.Keys, settings: Settings) -> None:
         for user, url in demonstration.urls(keys, settings.host, node.http_port).items():
             console.print(f"  {user:8} {url}")
         console.print(f"\nMQTT: tcp port {node.mqtt_port}, WebSocket port {node.ws_port}. Ctrl-C stops it.\n")
-        await _until_stopped()
+        await stopped.wait()
 
 
 def _with_free_ports(settings: Settings) -> Settings:
@@ -154,12 +159,13 @@ def back_up(file: Path, *, settings: HiddenSettings = _DEFAULTS) -> None:
     print(f"{file}: {size} bytes, checked")
 
 
-async def _until_stopped() -> None:
+def _stop_on_signals() -> asyncio.Event:
+    """Set once SIGINT or SIGTERM came; from before the start, so that none is lost and none cuts it in the middle."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    await stopped.wait()
+    return stopped
 
 
 def _run(main: Coroutine[Any, Any, None]) -> None:
@@ -168,8 +174,6 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
         _runner()(main)
     except (SettingsError, DatabaseUnusable) as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def _runner() -> Callable[[Coroutine[Any, Any, None]], None]:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from recado.app.access import JwtAccess
-from recado.app.config import Settings
+from recado.app.config import Settings, SettingsError
 from recado.app.wiring import Node
 from recado.chat import actions
 from recado.chat.conversation import ConversationDraft
@@ -45,14 +45,25 @@ class Keys(msgspec.Struct):
 
 
 def load_keys(folder: Path) -> Keys:
-    """The keys of the demo in this folder, made at its first start."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """The keys of the demo in this folder, made at its first start. Raises SettingsError."""
     path = folder / "keys.json"
-    if path.exists():
-        return msgspec.json.decode(path.read_bytes(), type=Keys)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return msgspec.json.decode(path.read_bytes(), type=Keys) if path.exists() else _new_keys(path)
+    except OSError as error:
+        raise SettingsError(
+            f"the demo cannot use the folder {folder}: {error.strerror}; name another with --data"
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise SettingsError(f"{path} is damaged: remove it, and the demo makes new keys and URLs") from None
+
+
+def _new_keys(path: Path) -> Keys:
     keys = Keys(secrets.token_urlsafe(32), {user: secrets.token_urlsafe(9) for user in USERS})
-    path.touch(mode=0o600)
-    path.write_bytes(msgspec.json.encode(keys))
+    unfinished = path.with_suffix(".new")
+    unfinished.touch(mode=0o600)
+    unfinished.write_bytes(msgspec.json.encode(keys))
+    unfinished.rename(path)
     return keys
 
 

@@ -14,6 +14,8 @@ import { Outbox, randomId } from "./outbox.js";
 import { OutboxSender } from "./outbox-sender.js";
 import { TopicTemplates } from "./topic-templates.js";
 
+export { ApiError, SignedOut };
+
 /** @import {ChatEvent, Conversation, Session, TokenSource} from "./http-api.js" */
 /** @import {ConnectionState} from "./mqtt-link.js" */
 /** @import {MqttConnection} from "./mqtt.js" */
@@ -48,6 +50,9 @@ export class ConversationClient {
     /** @type {Map<string, ConversationLog>} */
     this.conversations = new Map();
     this.listLoaded = false;
+    this.listIsHere = () => {};
+    /** @type {Promise<void>} the user and the list's first page are known */
+    this.listed = new Promise((resolve) => (this.listIsHere = resolve));
     /** @type {string | null} */
     this.nextListCursor = null;
     /** @type {Set<(change: Change) => void>} */
@@ -124,12 +129,13 @@ export class ConversationClient {
   }
 
   /**
-   * Makes sure that a conversation is known and has its newest page of history.
+   * Makes sure that a conversation is known and has its newest page of history; waits until the list is here.
    *
    * @param {string} id
    * @returns {Promise<boolean>} false if the user is not in such a conversation
    */
   async open(id) {
+    await this.listed;
     if (!this.conversations.has(id) && !(await this.lookUp(id))) return false;
     const log = this.conversations.get(id);
     if (log && log.hasOlder && log.events.length < HISTORY_PAGE) await this.loadOlder(id);
@@ -231,7 +237,9 @@ export class ConversationClient {
     const { events, live, send } = session.mqtt.topics;
     this.topics = new TopicTemplates(events, live, send);
     if (!this.session) {
+      const early = this.outbox.messages.values(); // written before it was known whose they are
       this.outbox = new Outbox(session.user, this.options.storage);
+      for (const { conversation, body } of early) this.outbox.add(conversation, body);
       this.sender = new OutboxSender(this.outbox, this.senderHooks());
     }
     this.session = session;
@@ -288,6 +296,7 @@ export class ConversationClient {
     for (const summary of conversations) this.absorb(summary);
     this.nextListCursor = next_cursor;
     this.listLoaded = true;
+    this.listIsHere();
     this.emit({ kind: "list" });
   }
 

@@ -94,9 +94,10 @@ export function titleOf(conversation, me) {
   return memberLine(othersIn(conversation, me), me) || conversation.id;
 }
 
-/** @param {string[]} members @param {string} me */
+/** The names, "You" first. @param {string[]} members @param {string} me */
 export function memberLine(members, me) {
-  const names = members.map((member) => nameFor(member, me));
+  const ordered = [...members].sort((a, b) => Number(b === me) - Number(a === me));
+  const names = ordered.map((member) => nameFor(member, me));
   return TEXTS.members(names.slice(0, NAMES_SHOWN), Math.max(0, names.length - NAMES_SHOWN));
 }
 

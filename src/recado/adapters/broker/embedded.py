@@ -169,7 +169,7 @@ class EmbeddedBroker:
             raise Invalid('a signal is {"type": "typing"} or {"type": "read", "seq": number}')
 
     def _ended(self, session: Session, publish: Publish, ended: asyncio.Future[Any]) -> None:
-        error = None if ended.cancelled() else ended.exception()
+        error = asyncio.CancelledError() if ended.cancelled() else ended.exception()
         if error is None:
             self.server.settle(session, publish, ReasonCode.SUCCESS)
         elif isinstance(error, ChatError):

@@ -1,0 +1,140 @@
+"""The embedded broker's seam to the conversations: what a client is told of each way that its publish may end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from recado.adapters.broker.embedded import REASON_CODES, EmbeddedBroker
+from recado.app.limits import DEFAULT
+from recado.chat import errors
+from recado.chat.actions import Chat
+from recado.chat.errors import ChatError, Unavailable, no_such_conversation
+from recado.chat.event import Event
+from recado.chat.membership import MembershipCache
+from recado.chat.principal import Principal
+from recado.mqtt.packets import Publish
+from recado.mqtt.reason_codes import ReasonCode
+from recado.mqtt.session import Session
+from recado.ports import NewMessage, Sent, Store
+
+
+class OneAnswer:
+    """A store whose next append ends as the test says."""
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[Sent] = asyncio.get_running_loop().create_future()
+        self.asked: list[NewMessage] = []
+
+    def append_message(self, message: NewMessage) -> asyncio.Future[Sent]:
+        self.asked.append(message)
+        return self.future
+
+
+class Settled:
+    """The MQTT server's part: remembers how publishes ended."""
+
+    def __init__(self) -> None:
+        self.codes: list[ReasonCode] = []
+
+    def settle(self, session: Session, publish: Publish, reason_code: ReasonCode, text: str = "") -> None:
+        self.codes.append(reason_code)
+
+
+@pytest.fixture
+async def store() -> OneAnswer:
+    return OneAnswer()
+
+
+@pytest.fixture
+async def broker(store: OneAnswer) -> EmbeddedBroker:
+    def nobody(token: str) -> Principal:
+        raise AssertionError
+
+    broker = EmbeddedBroker(nobody, DEFAULT.broker)
+    broker.server._ticker.cancel()
+    broker.server = cast(Any, Settled())
+    members = MembershipCache(cast(Store, store), 10)
+    broker.chat = Chat(cast(Store, store), broker, members, DEFAULT.chat, now_ms=lambda: 1)
+    return broker
+
+
+def publish(broker: EmbeddedBroker, topic_name: str = "c/order", payload: bytes = b"hi") -> ReasonCode | None:
+    """Publish as ana; the code if it was settled at once."""
+    outcome = broker.on_publish(Session("ana", "phone", 10), Publish(topic_name, payload, 1, packet_id=1))
+    return None if outcome is None else outcome.reason_code
+
+
+async def settled(broker: EmbeddedBroker) -> list[ReasonCode]:
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return cast(Any, broker.server).codes  # type: ignore[no-any-return]
+
+
+def chat_errors(kind: type[ChatError] = ChatError) -> Iterator[type[ChatError]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from chat_errors(each)
+
+
+def test_every_refusal_has_a_reason_code_that_a_puback_may_carry() -> None:
+    assert {each.code for each in chat_errors()} <= set(REASON_CODES)
+    assert REASON_CODES[errors.NotFound.code] == REASON_CODES[errors.Forbidden.code], "they look alike"
+
+
+async def test_success_is_told_when_the_store_has_committed_and_not_before(
+    broker: EmbeddedBroker, store: OneAnswer
+) -> None:
+    assert publish(broker) is None
+    assert await settled(broker) == []
+    store.future.set_result(Sent(Event(seq=1, sender="ana", at=1), created=True))
+    assert await settled(broker) == [ReasonCode.SUCCESS]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (no_such_conversation("order"), ReasonCode.NOT_AUTHORIZED),
+        (Unavailable("the disk is full"), ReasonCode.SERVER_BUSY),
+        (RuntimeError("a bug"), ReasonCode.SERVER_BUSY),
+    ],
+)
+async def test_a_failure_is_told_as_what_it_is(
+    broker: EmbeddedBroker, store: OneAnswer, error: Exception, code: ReasonCode
+) -> None:
+    assert publish(broker) is None
+    store.future.set_exception(error)
+    assert await settled(broker) == [code]
+
+
+async def test_a_write_that_was_given_up_is_not_acknowledged(broker: EmbeddedBroker, store: OneAnswer) -> None:
+    assert publish(broker) is None
+    store.future.cancel()
+    assert await settled(broker) == [ReasonCode.SERVER_BUSY]
+
+
+@pytest.mark.parametrize(
+    ("topic_name", "payload", "code"),
+    [
+        ("c/order", b"{", ReasonCode.PAYLOAD_FORMAT_INVALID),
+        ("c/order", b"\xff", ReasonCode.PAYLOAD_FORMAT_INVALID),
+        ("c/order", b" ", ReasonCode.PAYLOAD_FORMAT_INVALID),
+        ("c/order", b"x" * (16 * 1024 + 1), ReasonCode.QUOTA_EXCEEDED),
+        ("c/a b", b"hi", ReasonCode.NOT_AUTHORIZED),
+        ("c/", b"hi", ReasonCode.NOT_AUTHORIZED),
+        ("c", b"hi", ReasonCode.NOT_AUTHORIZED),
+        ("c/order/", b"hi", ReasonCode.NOT_AUTHORIZED),
+        ("c/order/else", b"hi", ReasonCode.NOT_AUTHORIZED),
+        ("c/order/live/x", b"hi", ReasonCode.NOT_AUTHORIZED),
+        ("x/order", b"hi", ReasonCode.NOT_AUTHORIZED),
+        ("$SYS/x", b"hi", ReasonCode.NOT_AUTHORIZED),
+    ],
+)
+async def test_what_is_wrong_in_itself_is_refused_at_once_and_does_not_reach_the_store(
+    broker: EmbeddedBroker, store: OneAnswer, topic_name: str, payload: bytes, code: ReasonCode
+) -> None:
+    assert publish(broker, topic_name, payload) == code
+    assert store.asked == []

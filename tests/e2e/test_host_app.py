@@ -1,0 +1,172 @@
+"""The example shop in real browsers: its own page, on an origin of its own, shows an order's conversation live."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.support.server import API_KEY, START_TIMEOUT_S, Server, free_ports
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+CHROMIUM_ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
+TIMEOUT_MS = 10_000
+
+
+class Shop:
+    """The example as its head comment starts it, on free ports."""
+
+    def __init__(self, directory: Path) -> None:
+        (self._port,) = free_ports(1)
+        self.url = f"http://127.0.0.1:{self._port}"
+        self.recado = Server.serve(directory, f"--allowed-origins={self.url}")
+        self._log_path = directory / "shop.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        arguments = ["-m", "uvicorn", "--app-dir", str(EXAMPLES), "host_app:app", f"--port={self._port}"]
+        environment = {**os.environ, "RECADO_URL": self.recado.http_url, "RECADO_API_KEY": API_KEY}
+        with self._log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._answers():
+            assert self._process.poll() is None, f"the shop ended:\n{self._log_path.read_text()}"
+            assert time.monotonic() < deadline, f"the shop does not answer:\n{self._log_path.read_text()}"
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def call(self, method: str, path: str) -> tuple[int, str]:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT_MS / 1000)
+        try:
+            connection.request(method, path)
+            answer = connection.getresponse()
+            return answer.status, answer.getheader("Location") or answer.read().decode()
+        finally:
+            connection.close()
+
+    def place_order(self, buyer: str) -> str:
+        """Return the path of the order's page."""
+        status, location = self.call("POST", f"/orders?user={buyer}")
+        assert status == 303, location
+        return location.partition("?")[0]
+
+    def _answers(self) -> bool:
+        try:
+            return self.call("GET", "/order_page.js")[0] == 200
+        except OSError:
+            return False
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    shop = Shop(tmp_path_factory.mktemp("shop"))
+    try:
+        shop.recado.start()
+        shop.start()
+        yield shop
+    finally:
+        shop.stop()
+        shop.recado.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert executable, "no Chromium: tests/install_needs.sh installs it"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+OpenPage = Callable[[str, str], Page]
+
+
+@pytest.fixture
+def open_order(browser: Browser, shop: Shop) -> Iterator[OpenPage]:
+    """Open an order's page as a user, in a browser context of its own, and wait until it is live."""
+    contexts = []
+    errors: list[str] = []
+
+    def open_order(path: str, user: str) -> Page:
+        context = browser.new_context()
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"{shop.url}{path}?user={user}")
+        expect(page.get_by_role("status")).to_have_text("online", timeout=TIMEOUT_MS)
+        return page
+
+    yield open_order
+    for context in contexts:
+        context.close()
+    assert not errors, f"the pages threw: {errors}"
+
+
+def say(page: Page, body: str) -> None:
+    page.get_by_label("Message").fill(body)
+    page.get_by_label("Message").press("Enter")
+
+
+def expect_line(page: Page, line: str) -> None:
+    expect(page.get_by_role("listitem").filter(has_text=line)).to_have_text([line], timeout=TIMEOUT_MS)
+
+
+def test_a_message_from_the_buyer_appears_on_the_sellers_order_page_without_a_reload(
+    shop: Shop, open_order: OpenPage
+) -> None:
+    order = shop.place_order("ana")
+    ana, bruno = open_order(order, "ana"), open_order(order, "bruno")
+    for page in (ana, bruno):
+        expect_line(page, "shop: Order received. Bruno is packing it.")
+    mark = uuid.uuid4().hex
+    bruno.evaluate("mark => { window.mark = mark }", mark)
+
+    say(ana, "<b>Is it blue?</b>")
+    expect_line(bruno, "ana: <b>Is it blue?</b>")
+    say(bruno, "It is.")
+    expect_line(ana, "bruno: It is.")
+
+    assert bruno.evaluate("() => window.mark") == mark
+
+
+def test_an_order_is_still_there_after_the_shop_was_restarted(shop: Shop, open_order: OpenPage) -> None:
+    order = shop.place_order("ana")
+    shop.stop()
+    shop.start()
+    assert shop.place_order("ana") != order
+    assert order in shop.call("GET", "/?user=ana")[1]
+    expect_line(open_order(order, "ana"), "shop: Order received. Bruno is packing it.")
+
+
+def test_the_shop_gives_no_token_for_another_users_order(shop: Shop) -> None:
+    order = shop.place_order("ana")
+    for path in (order, f"{order}/token"):
+        assert shop.call("GET", f"{path}?user=carla")[0] == 404
+    assert shop.call("GET", "/orders/1/token?user=ana")[0] == 404
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("POST", "/orders"), ("GET", "/orders/1/token")])
+def test_what_is_no_user_id_is_refused(shop: Shop, method: str, path: str) -> None:
+    assert shop.call(method, f"{path}?user=%3Cb%3E")[0] == 400
+
+
+def test_what_recado_refuses_is_shown_in_its_own_words(shop: Shop) -> None:
+    status, said = shop.call("GET", f"/orders/{'9' * 70}?user=ana")
+    assert status == 502
+    assert "conversation id must be 1 to 64" in said
