@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from recado.broker.handshake import connack_properties, keep_alive_of, refuse_what_is_not_supported
 from recado.broker.hooks import Identity, Refused
 from recado.broker.publication import Publication
 from recado.mqtt.codec import Decoder, encode, puback_bytes
@@ -225,7 +226,7 @@ class Connection:
             identity = await self.server.hooks.authenticate(connect)
             if self._closing:
                 return
-            _refuse_what_is_not_supported(connect)
+            refuse_what_is_not_supported(connect)
             client_id, assigned = self.server.client_id(connect)
         except Refused as refusal:
             self._count_refusal(refusal.reason_code)
@@ -242,36 +243,15 @@ class Connection:
         problem_information = connect.properties.get(PropertyId.REQUEST_PROBLEM_INFORMATION, 1)
         self.request_problem_information = problem_information == 1
         self.packet_bytes_max = connect.properties.get(PropertyId.MAXIMUM_PACKET_SIZE, VARIABLE_BYTE_INTEGER_MAX)
-        keep_alive = connect.keep_alive
-        if self.protocol_level == MQTT_5 and not 0 < keep_alive <= limits.keep_alive_max_s:
-            keep_alive = limits.keep_alive_max_s
+        keep_alive = keep_alive_of(connect, limits)
         self._idle_s = keep_alive * _KEEP_ALIVE_GRACE
         if identity.expires_at_s is not None:
             self.expires_at = time.monotonic() + identity.expires_at_s - time.time()
         self.session = Session(identity.user, client_id, window)
         self.server.attach(self, self.session)
-        properties = self._connack_properties(connect, keep_alive, client_id, assigned)
-        self.write(encode(Connack(properties=properties), self.protocol_level))
+        told = connack_properties(connect, limits, keep_alive, client_id if assigned else None)
+        self.write(encode(Connack(properties=told), self.protocol_level))
         self._set_deadline()
-
-    def _connack_properties(self, connect: Connect, keep_alive: int, client_id: str, assigned: bool) -> Properties:
-        if self.protocol_level != MQTT_5:
-            return EMPTY_PROPERTIES
-        limits = self.server.limits
-        properties: dict[PropertyId, Any] = {
-            PropertyId.RECEIVE_MAXIMUM: limits.receive_maximum,
-            PropertyId.MAXIMUM_PACKET_SIZE: limits.packet_bytes_max,
-            PropertyId.MAXIMUM_QOS: 1,
-            PropertyId.SUBSCRIPTION_IDENTIFIER_AVAILABLE: 0,
-            PropertyId.SHARED_SUBSCRIPTION_AVAILABLE: 0,
-        }
-        if connect.properties.get(PropertyId.SESSION_EXPIRY_INTERVAL, 0):
-            properties[PropertyId.SESSION_EXPIRY_INTERVAL] = 0
-        if keep_alive != connect.keep_alive:
-            properties[PropertyId.SERVER_KEEP_ALIVE] = keep_alive
-        if assigned:
-            properties[PropertyId.ASSIGNED_CLIENT_IDENTIFIER] = client_id  # [MQTT5-3.2.2-16]
-        return properties
 
     # PUBLISH from the client
 
@@ -529,15 +509,6 @@ class Connection:
         if not text or not self.request_problem_information:  # [MQTT5-3.1.2-29]
             return EMPTY_PROPERTIES
         return {PropertyId.REASON_STRING: text}
-
-
-def _refuse_what_is_not_supported(connect: Connect) -> None:
-    """Raises Refused."""
-    if PropertyId.AUTHENTICATION_METHOD in connect.properties:
-        text = "this server knows no authentication method: give the token as the password"
-        raise Refused(ReasonCode.BAD_AUTHENTICATION_METHOD, text)  # [MQTT5-4.12.0-1]
-    if connect.will is not None and connect.will.qos > 1 and connect.protocol_level == MQTT_5:
-        raise Refused(ReasonCode.QOS_NOT_SUPPORTED, "this server takes QoS 0 and 1")  # [MQTT5-3.2.2-12]
 
 
 _HANDLERS: dict[type, Callable[[Connection, Any], None]] = {
