@@ -15,6 +15,8 @@ missing_packages() {
   has mosquitto_sub && has mosquitto_pub || echo mosquitto-clients
   node_is_recent || echo nodejs
   has npm || echo npm
+  # Playwright's own Node.js, which comes with its Python package, is linked against it.
+  ldconfig -p | grep -q 'libatomic\.so\.1' || echo libatomic1
 }
 
 # A package that is installed must not start its service: Debian asks this file first.
@@ -36,7 +38,7 @@ install_packages() {
 report_missing() {
   echo "The tests need what is not here, or too old: $*." >&2
   echo "On Debian and Ubuntu: sudo apt-get install $*" >&2
-  echo "Elsewhere: Chromium, Mosquitto with its command line clients, and Node.js 18 or newer with npm, on the PATH." >&2
+  echo "Elsewhere: Chromium, Mosquitto with its command line clients, and Node.js 18 or newer with npm, on the PATH; libatomic." >&2
   exit 1
 }
 
