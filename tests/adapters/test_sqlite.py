@@ -215,6 +215,20 @@ async def test_one_more_write_than_may_wait_is_refused_and_the_others_are_not(
     assert (await send(store, "ana", "there is room again")).event.seq == 4
 
 
+async def test_one_users_waiting_messages_leave_room_for_those_of_others(disk: Disk, open_store: OpenStore) -> None:
+    store = open_store(replace(SQLITE_LIMITS, pending_sends_per_user_max=2))
+    await create(store, "ana", "bruno")
+
+    with disk.held():
+        accepted = [store.append_message(message("ana", str(n))) for n in range(2)]
+        with pytest.raises(Unavailable):
+            store.append_message(message("ana", "one too many"))
+        accepted.append(store.append_message(message("bruno", "0")))
+    await asyncio.gather(*accepted)
+
+    assert (await send(store, "ana", "there is room again")).event.seq == 4
+
+
 async def test_one_more_read_than_may_wait_is_refused_and_the_others_are_not(open_store: OpenStore) -> None:
     store = open_store(replace(SQLITE_LIMITS, pending_reads_max=3))
     await create(store, "ana")

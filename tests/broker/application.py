@@ -25,6 +25,7 @@ LIMITS = replace(
     connect_bytes_max=2_000,
     user_properties_max=100,
     connections_max=10,
+    connections_per_user_max=4,
     connect_timeout_s=3,
     keep_alive_max_s=60,
     receive_maximum=5,

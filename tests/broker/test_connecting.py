@@ -306,6 +306,19 @@ async def test_packets_may_come_cut_anywhere(node: Node) -> None:
     assert await client.take(1) == ["hi"]
 
 
+class TestWithTwoConnectionsOfOneUserAtMost:
+    @pytest.fixture
+    def limits(self) -> BrokerLimits:
+        return replace(LIMITS, connections_per_user_max=2)
+
+    async def test_a_third_is_refused_a_take_over_is_not_and_others_are_let_in(self, node: Node) -> None:
+        for client_id in ("phone", "laptop", "phone"):
+            await node.connected("ana", client_id)
+        third = await node.client()
+        assert (await third.connect("ana", "tablet")).reason_code == ReasonCode.QUOTA_EXCEEDED
+        await node.connected("bruno", "tablet")
+
+
 # The server's end
 
 

@@ -34,6 +34,7 @@ LIMITS = ChatLimits(
 )
 STORE_LIMITS = SqliteLimits(
     pending_writes_max=1_000,
+    pending_sends_per_user_max=1_000,
     batch_writes_max=100,
     pending_reads_max=1_000,
     reader_threads=1,

@@ -58,6 +58,7 @@ DEFAULT = Limits(
         connect_bytes_max=16 * 1024,
         user_properties_max=1_000,
         connections_max=18_000,
+        connections_per_user_max=10_000,
         connect_timeout_s=10,
         keep_alive_max_s=300,
         receive_maximum=100,
@@ -77,6 +78,7 @@ DEFAULT = Limits(
     ),
     store=SqliteLimits(
         pending_writes_max=20_000,
+        pending_sends_per_user_max=5_000,
         batch_writes_max=1_000,
         pending_reads_max=2_000,
         reader_threads=2,

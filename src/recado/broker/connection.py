@@ -228,6 +228,7 @@ class Connection:
                 return
             refuse_what_is_not_supported(connect)
             client_id, assigned = self.server.client_id(connect)
+            self.server.check_room_for(identity.user, client_id)
         except Refused as refusal:
             self._count_refusal(refusal.reason_code)
             if not self._closing:

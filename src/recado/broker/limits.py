@@ -13,6 +13,8 @@ class BrokerLimits:
     """User properties in one packet."""
     connections_max: int
     """Open connections, of all transports."""
+    connections_per_user_max: int
+    """The same of one user."""
     connect_timeout_s: int
     """From the transport's opening to a whole CONNECT."""
     keep_alive_max_s: int

@@ -92,6 +92,13 @@ class Server:
             raise Refused(ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "a session that is kept needs a client id")
         return f"auto-{secrets.token_urlsafe(12)}", True  # [MQTT5-3.1.3-6]
 
+    def check_room_for(self, user: str, client_id: str) -> None:
+        """Raises Refused if the user has as many sessions as one user may have; a take-over adds none."""
+        own = self._sessions.get(user, {})
+        if client_id not in own and len(own) >= self.limits.connections_per_user_max:
+            text = f"one user may have {self.limits.connections_per_user_max} connections: close some first"
+            raise Refused(ReasonCode.QUOTA_EXCEEDED, text)
+
     def attach(self, connection: Connection, session: Session) -> None:
         """Give the connection its session, and take over another connection with the same key."""
         former = self._sessions.get(session.user, {}).get(session.client_id)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 class SqliteLimits:
     pending_writes_max: int
     """Writes that wait for a commit; one more is refused as unavailable."""
+    pending_sends_per_user_max: int
+    """One user's messages among them, so that the others find room."""
     batch_writes_max: int
     """Writes in one commit."""
     pending_reads_max: int

@@ -47,6 +47,7 @@ class SqliteStore:
             raise
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._pending_writes = 0
+        self._pending_sends: dict[str, int] = {}
         self._pending_reads = 0
         self._closed = False
         self._readers = threading.local()
@@ -63,7 +64,19 @@ class SqliteStore:
     # Writes
 
     def append_message(self, message: NewMessage) -> Awaitable[Sent]:
-        return self._write(lambda writer: writer.append_message(message))
+        sender = message.sender
+        pending = self._pending_sends.get(sender, 0)
+        if pending >= self._limits.pending_sends_per_user_max:
+            raise Unavailable("too many of your messages wait for the store; try again")
+        future = self._write(lambda writer: writer.append_message(message))
+        self._pending_sends[sender] = pending + 1
+        future.add_done_callback(lambda _: self._sent(sender))
+        return future
+
+    def _sent(self, sender: str) -> None:
+        self._pending_sends[sender] -= 1
+        if not self._pending_sends[sender]:
+            del self._pending_sends[sender]
 
     async def put_conversation(self, new: NewConversation) -> tuple[ConversationView, bool]:
         created: bool = await self._write(lambda writer: writer.put_conversation(new))
