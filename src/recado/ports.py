@@ -61,7 +61,6 @@ class ReadMark(NamedTuple):
     """A member's read cursor after the call, and the conversation's members; `moved` is False if it was that far."""
 
     read_up_to: int
-    unread_count: int
     moved: bool
     members: frozenset[str]
 
@@ -94,6 +93,9 @@ class Store(Protocol):
 
     async def mark_read(self, conversation: str, user: str, seq: int) -> ReadMark:
         """Move a member's read cursor forward. Raises NotFound, and Invalid if `seq` is past the log's end."""
+
+    async def unread_count(self, conversation: str, user: str, read_up_to: int) -> int:
+        """Others' messages past a seq, as far as they are counted. Raises NotFound."""
 
     async def conversation(self, conversation: str, viewer: str | None) -> ConversationView:
         """Raises NotFound if it is unknown or `viewer` is no member."""

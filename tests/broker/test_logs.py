@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 
 import pytest
 
@@ -95,6 +96,21 @@ async def test_a_client_that_is_cut_off_and_does_not_read_gets_nothing_more_and_
     node.tick(LIMITS.drain_s + 1)
     await node.gone()
     assert node.server.counters.connections.total() == 0
+
+
+async def test_who_does_not_read_cannot_outlive_its_token(node: Node, transport: Transport) -> None:
+    node.application.expires_at_s = int(time.time())
+    client = await node.client(transport, receive_buffer_bytes=4_096)
+    await client.connect("ana")
+    await client.subscribe(TOPIC, qos=0)
+    node.narrow("ana")
+    for _ in range(200):
+        node.application.publish(TOPIC, "x" * 2_000)
+    assert node.connection_of("ana").congested
+
+    node.tick(2)
+    assert node.server._sessions == {}
+    assert node.server.counters.refusals["MAXIMUM_CONNECT_TIME"] == 1
 
 
 async def test_a_subscribe_under_way_is_not_overtaken_when_the_buffer_empties(node: Node) -> None:

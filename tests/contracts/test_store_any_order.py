@@ -157,10 +157,10 @@ class StoreMachine(RuleBasedStateMachine):
             there.read[user] = max(seq, there.read[user])
             assert self.call("mark_read", conversation, user, seq) == (
                 there.read[user],
-                there.unread(user),
                 moved,
                 set(there.read),
             )
+            assert self.call("unread_count", conversation, user, there.read[user]) == there.unread(user)
 
     @precondition(lambda self: self.expected)
     @rule()

@@ -29,6 +29,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._waits_for = ""
         self._in_head = True
         self._head_bytes = 0
+        self._left = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -62,13 +63,20 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._left = self.transport.get_write_buffer_size()
         self._wait_for("http_stall_s", self._limits.http_stall_s)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._deadlines.clear(self)
+        if self._waits_for == "http_stall_s":
+            self._deadlines.clear(self)
 
     def on_deadline(self, tick: int) -> None:
+        left = self.transport.get_write_buffer_size()
+        if self._waits_for == "http_stall_s" and left < self._left:  # slow, but it takes what it is sent
+            self._left = left
+            self._wait_for("http_stall_s", self._limits.http_stall_s)
+            return
         _CUT.labels(self._waits_for).inc()
         self.transport.abort()
 

@@ -113,7 +113,7 @@ class Connection:
         raise NotImplementedError
 
     def close_transport(self) -> None:
-        """Send what is buffered, within the transport's patience, then close."""
+        """Send what is buffered, then close; `abort_transport` comes if that takes too long."""
         raise NotImplementedError
 
     def abort_transport(self) -> None:
@@ -149,7 +149,7 @@ class Connection:
         self.pause_reading()
         if not self._closing and self.session is not None:  # before CONNECT its own time-out goes on
             self._left = self.buffered_bytes()
-            self.server.deadlines.set(self, self.server.limits.stall_s)
+            self._set_deadline()
 
     def writable(self) -> None:
         """The transport's buffer has room again."""
@@ -459,11 +459,11 @@ class Connection:
         elif self.session is None:
             self.server.counters.refusals["CONNECT_TIMEOUT"] += 1
             self.close()
-        elif self.congested:
-            self._on_stall_deadline()
         elif self.expires_at is not None and time.monotonic() >= self.expires_at:
             self._count_refusal(ReasonCode.MAXIMUM_CONNECT_TIME)
             self.disconnect(ReasonCode.MAXIMUM_CONNECT_TIME, "the token has expired: connect again with a new one")
+        elif self.congested:
+            self._on_stall_deadline()
         elif self._idle_s and tick - self._heard_at > self._idle_s + 1 and not (self._asking or self._full):
             self._count_refusal(ReasonCode.KEEP_ALIVE_TIMEOUT)
             self.disconnect(ReasonCode.KEEP_ALIVE_TIMEOUT)
@@ -478,11 +478,13 @@ class Connection:
             self.abort_transport()
             return
         self._left = left
-        self.server.deadlines.set(self, self.server.limits.stall_s)
+        self._set_deadline()
 
     def _set_deadline(self) -> None:
-        delays = []
-        if self._idle_s:
+        delays: list[float] = []
+        if self.congested:
+            delays.append(self.server.limits.stall_s)
+        elif self._idle_s:
             delays.append(self._idle_s + 1 - (self.server.deadlines.tick - self._heard_at))  # heard within that second
         if self.expires_at is not None:
             delays.append(self.expires_at - time.monotonic())

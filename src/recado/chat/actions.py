@@ -118,6 +118,11 @@ async def mark_read(chat: Chat, principal: Principal, conversation: str, seq: in
     return mark
 
 
+async def count_unread(chat: Chat, principal: Principal, conversation: str, read_up_to: int) -> int:
+    """Others' messages past a seq. Raises NotFound, Unavailable."""
+    return await chat.store.unread_count(conversation, principal.require_user(), read_up_to)
+
+
 async def signal_typing(chat: Chat, principal: Principal, conversation: str) -> None:
     """Tell the members who are there that the caller is typing. Raises NotFound."""
     check_id(conversation, "conversation id")

@@ -119,7 +119,8 @@ async def get_events(door: Door, asked: Asked[None]) -> Answer:
 
 async def put_read(door: Door, asked: Asked[ReadBody]) -> Answer:
     mark = await actions.mark_read(door.chat, asked.principal, asked.path["conversation"], asked.body.seq)
-    return json_answer(200, ReadAnswer(mark.read_up_to, mark.unread_count))
+    unread_count = await actions.count_unread(door.chat, asked.principal, asked.path["conversation"], mark.read_up_to)
+    return json_answer(200, ReadAnswer(mark.read_up_to, unread_count))
 
 
 async def post_typing(door: Door, asked: Asked[None]) -> Answer:

@@ -20,13 +20,8 @@ from recado.mqtt.encoding import (
     pubrel_bytes,
 )
 from recado.mqtt.packets import MQTT_3_1_1, Packet
-from recado.mqtt.properties import (
-    read_variable_byte_integer,
-)
-from recado.mqtt.reason_codes import (
-    ProtocolError,
-    ReasonCode,
-)
+from recado.mqtt.properties import read_variable_byte_integer
+from recado.mqtt.reason_codes import ProtocolError, ReasonCode
 
 __all__ = [
     "CONNECT_BYTES_MAX",

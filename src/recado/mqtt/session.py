@@ -1,8 +1,7 @@
 """One session on the server's side, sans-I/O: its subscriptions, its QoS flows, and how far it has read of each log.
 
-A session belongs to (user, client id). What a topic's log can be read again from (a
-"position" per publication) needs no queue: a session that has no room, or is not there, keeps one `LogCursor` for that
-topic and reads on when it has room. Nobody else waits for it.
+A session belongs to (user, client id). A publication that has a position in its topic's log needs no queue: a session
+that has no room keeps one `LogCursor` for that topic and reads on when it has. Nobody else waits for it.
 """
 
 from __future__ import annotations

@@ -89,9 +89,7 @@ class SqliteStore:
         return await self._write(lambda writer: writer.remove_member(conversation, user, by, at))
 
     async def mark_read(self, conversation: str, user: str, seq: int) -> ReadMark:
-        read_up_to, moved, members = await self._write(lambda writer: writer.mark_read(conversation, user, seq))
-        unread_count = await self._read(lambda reader: reader.unread_count(conversation, user, read_up_to))
-        return ReadMark(read_up_to, unread_count, moved, members)
+        return await self._write(lambda writer: writer.mark_read(conversation, user, seq))
 
     def _write(self, run: Callable[[Writer], T]) -> "asyncio.Future[T]":
         if self._closed:
@@ -142,6 +140,9 @@ class SqliteStore:
                 future.set_exception(error)
 
     # Reads
+
+    async def unread_count(self, conversation: str, user: str, read_up_to: int) -> int:
+        return await self._read(lambda reader: reader.unread_count(conversation, user, read_up_to))
 
     async def conversation(self, conversation: str, viewer: str | None) -> ConversationView:
         return await self._read(lambda reader: reader.conversation(conversation, viewer))

@@ -13,7 +13,7 @@ from recado.adapters.store.sqlite.statements import SQL
 from recado.chat.conversation import EMPTY_METADATA
 from recado.chat.errors import Conflict, Invalid, TooLarge, no_such_conversation
 from recado.chat.event import CONVERSATION_CHANGED, MEMBER_ADDED, MEMBER_REMOVED, Committed, Event
-from recado.ports import NewConversation, NewMessage, Sent
+from recado.ports import NewConversation, NewMessage, ReadMark, Sent
 
 _INSERT_EVENT = SQL["insert_event"]
 
@@ -124,8 +124,7 @@ class Writer:
         log.members -= {user}
         return True
 
-    def mark_read(self, conversation: str, user: str, seq: int) -> tuple[int, bool, frozenset[str]]:
-        """The member's read cursor, whether it moved, and the members."""
+    def mark_read(self, conversation: str, user: str, seq: int) -> ReadMark:
         log = self._log(conversation)
         if user not in log.members:
             raise no_such_conversation(conversation)
@@ -136,7 +135,7 @@ class Writer:
         if moved:
             read_up_to = seq
             self._execute(SQL["set_read_up_to"], (seq, log.key, user))
-        return read_up_to, moved, log.members
+        return ReadMark(read_up_to, moved, log.members)
 
     def touch(self) -> None:
         """Write something that changes nothing: the commit fails if none would succeed."""
