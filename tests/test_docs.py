@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from recado.app.broker_settings import BrokerSettings
 from recado.app.cli import app
 from recado.app.config import Settings
-from recado.app.limits import DEFAULT
+from recado.app.limits import DEFAULT, STANDALONE
 from recado.http.calls import CALLS
 from recado.mqtt.reason_codes import ReasonCode
 
@@ -42,8 +43,8 @@ def page(name: str) -> str:
 
 def test_every_setting_is_described_with_its_variable() -> None:
     text = page("configuration.md")
-    names = [setting.name for setting in dataclasses.fields(Settings)]
-    missing = [name for name in names if f"RECADO_{name.upper()}" not in text]
+    names = {setting.name for kind in (Settings, BrokerSettings) for setting in dataclasses.fields(kind)}
+    missing = sorted(name for name in names if f"RECADO_{name.upper()}" not in text)
     assert not missing, f"docs/configuration.md does not describe {missing}"
 
 
@@ -64,6 +65,18 @@ def test_every_limit_is_described_with_its_number() -> None:
         if not any(f"`{name}`" in line and shows_number(line, number) for line in lines)
     ]
     assert not missing, f"docs/configuration.md has no line with the name and the number of {missing}"
+
+
+def test_every_limit_that_is_another_for_the_stand_alone_server_is_described_with_its_number() -> None:
+    text = page("configuration.md").partition("`recado broker` takes what other applications send")[2]
+    paragraph = " ".join(text.partition("\n\n")[0].split())
+    others = {
+        name: number
+        for name, number in dataclasses.asdict(STANDALONE.broker).items()
+        if number != getattr(DEFAULT.broker, name)
+    }
+    assert [f"`{name}` {number}" for name, number in others.items() if f"`{name}` {number}" not in paragraph] == []
+    assert paragraph.count("`") == 2 * len(others), "it names a limit that is the same for both"
 
 
 def shows_number(line: str, number: int) -> bool:

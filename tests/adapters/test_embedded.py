@@ -10,13 +10,15 @@ import pytest
 
 from recado.adapters.broker.embedded import REASON_CODES, EmbeddedBroker
 from recado.app.limits import DEFAULT
+from recado.broker.hooks import Identity, Refused
 from recado.chat import errors
 from recado.chat.actions import Chat
 from recado.chat.errors import ChatError, Unavailable, no_such_conversation
 from recado.chat.event import Event
 from recado.chat.membership import MembershipCache
 from recado.chat.principal import Principal
-from recado.mqtt.packets import Publish
+from recado.mqtt.packets import Connect, Publish
+from recado.mqtt.properties import Properties, PropertyId
 from recado.mqtt.reason_codes import ReasonCode
 from recado.mqtt.session import Session
 from recado.ports import NewMessage, Sent, Store
@@ -138,3 +140,73 @@ async def test_what_is_wrong_in_itself_is_refused_at_once_and_does_not_reach_the
 ) -> None:
     assert publish(broker, topic_name, payload) == code
     assert store.asked == []
+
+
+# Who connects
+
+
+def named(token: str) -> Principal:
+    """Who a token of these tests is for: it is its user's name."""
+    if token in ("", "forged"):
+        raise errors.Unauthenticated("this is no good token")
+    return Principal(None if token == "host" else token, expires_at_s=1_000)
+
+
+async def unasked(data: bytes) -> bytes:
+    raise AssertionError("a token is all that there is to know")
+
+
+def by_method(data: bytes | None, method: str = "token") -> Properties:
+    properties: dict[PropertyId, Any] = {PropertyId.AUTHENTICATION_METHOD: method}
+    return properties if data is None else {**properties, PropertyId.AUTHENTICATION_DATA: data}
+
+
+@pytest.fixture
+async def door() -> EmbeddedBroker:
+    door = EmbeddedBroker(named, DEFAULT.broker)
+    door.server._ticker.cancel()
+    return door
+
+
+@pytest.mark.parametrize(
+    "connect",
+    [
+        Connect("phone", password=b"ana"),
+        Connect("phone", username="ana", password=b"ana"),
+        Connect("phone", properties=by_method(b"ana")),
+        Connect("phone", username="ana", password=b"ignored", properties=by_method(b"ana")),
+    ],
+)
+async def test_a_token_comes_as_the_password_or_by_the_authentication_method(
+    door: EmbeddedBroker, connect: Connect
+) -> None:
+    assert await door.authenticate(connect, unasked) == Identity("ana", 1_000)
+
+
+@pytest.mark.parametrize(
+    ("connect", "code"),
+    [
+        (Connect("phone"), ReasonCode.BAD_USER_NAME_OR_PASSWORD),
+        (Connect("phone", username="ana"), ReasonCode.BAD_USER_NAME_OR_PASSWORD),
+        (Connect("phone", password=b"forged"), ReasonCode.BAD_USER_NAME_OR_PASSWORD),
+        (Connect("phone", password=b"\xff"), ReasonCode.BAD_USER_NAME_OR_PASSWORD),
+        (Connect("phone", username="bruno", password=b"ana"), ReasonCode.BAD_USER_NAME_OR_PASSWORD),
+        (Connect("phone", username="bruno", properties=by_method(b"ana")), ReasonCode.BAD_USER_NAME_OR_PASSWORD),
+        (Connect("phone", properties=by_method(b"forged")), ReasonCode.BAD_USER_NAME_OR_PASSWORD),
+        (Connect("phone", password=b"ana", properties=by_method(None)), ReasonCode.BAD_USER_NAME_OR_PASSWORD),
+        (Connect("phone", properties=by_method(b"ana", "SCRAM-SHA-256")), ReasonCode.BAD_AUTHENTICATION_METHOD),
+        (Connect("phone", password=b"host"), ReasonCode.NOT_AUTHORIZED),
+    ],
+)
+async def test_what_is_no_users_token_lets_nobody_in(door: EmbeddedBroker, connect: Connect, code: ReasonCode) -> None:
+    with pytest.raises(Refused) as refused:
+        await door.authenticate(connect, unasked)
+    assert refused.value.reason_code == code
+
+
+async def test_a_newer_token_renews_the_old_one(door: EmbeddedBroker) -> None:
+    session = Session("ana", "phone", 10)
+    assert await door.reauthenticate(session, "token", b"ana", unasked) == Identity("ana", 1_000)
+    for method, token in (("token", b"forged"), ("SCRAM-SHA-256", b"ana")):
+        with pytest.raises(Refused):
+            await door.reauthenticate(session, method, token, unasked)

@@ -360,7 +360,7 @@ def test_migrating_from_any_version_ends_in_the_same_schema() -> None:
 
 def test_a_migration_that_fails_leaves_the_schema_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = "CREATE TABLE half (done INTEGER); CREATE TABLE half (done INTEGER);"
-    monkeypatch.setattr(files, "migrations", lambda: [(1, "CREATE TABLE whole (done INTEGER)"), (2, broken)])
+    monkeypatch.setattr(files, "migrations", lambda schema: [(1, "CREATE TABLE whole (done INTEGER)"), (2, broken)])
     db = apsw.Connection(":memory:")
 
     with pytest.raises(apsw.SQLError):

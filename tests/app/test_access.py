@@ -266,8 +266,8 @@ def test_the_public_key_is_no_secret_to_sign_with(provider: JwtAccess, private_k
 
 
 def _where(provider: JwtAccess) -> str:
-    assert provider._keys is not None
-    return provider._keys._where
+    assert provider.tokens.keys is not None
+    return provider.tokens.keys._where
 
 
 @pytest.mark.parametrize("kid", ["rsa", "ed", "ec"])

@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import replace
 
 from recado.app.limits import DEFAULT
-from recado.broker.hooks import Identity, LogPage, Outcome, Refused
+from recado.broker.hooks import Challenge, Identity, LogPage, Outcome, Refused
 from recado.broker.limits import BrokerLimits
 from recado.broker.publication import Publication
 from recado.broker.server import Server
@@ -70,10 +70,10 @@ class Application:
     def tell(self, topic_name: str, position: int, origin: object = None) -> None:
         payload = self.logs[topic_name][position - 1]
         audience = frozenset(self.members[topic_name])
-        self.server.publish(Publication(topic_name, payload, 1, position), audience, origin)
+        self.server.publish_to(Publication(topic_name, payload, 1, position), audience, origin)
 
     def signal(self, topic_name: str, payload: str, qos: int = 0) -> None:
-        self.server.publish(Publication(topic_name, payload.encode(), qos), frozenset(self.members[topic_name]))
+        self.server.publish_to(Publication(topic_name, payload.encode(), qos), frozenset(self.members[topic_name]))
 
     def remove(self, topic_name: str, user: str) -> None:
         self.server.stop_log(user, topic_name)
@@ -85,7 +85,23 @@ class Application:
 
     # recado.broker.hooks.Hooks
 
-    async def authenticate(self, connect: Connect) -> Identity:
+    shared_subscriptions = False
+    on_acknowledged = None
+    may_receive = None
+
+    def response_information(self, session: Session) -> str | None:
+        return None
+
+    def on_connected(self, session: Session) -> None:
+        pass
+
+    def on_disconnected(self, session: Session, reason_code: ReasonCode | None) -> None:
+        pass
+
+    async def reauthenticate(self, session: Session, method: str, data: bytes, challenge: Challenge) -> Identity:
+        raise Refused(ReasonCode.BAD_AUTHENTICATION_METHOD, "none here")
+
+    async def authenticate(self, connect: Connect, challenge: Challenge) -> Identity:
         await self.connecting.passed()
         if connect.username in (None, "mallory"):
             raise Refused(ReasonCode.BAD_USER_NAME_OR_PASSWORD, "no such user")

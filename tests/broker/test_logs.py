@@ -89,10 +89,10 @@ async def test_a_client_that_is_cut_off_and_does_not_read_gets_nothing_more_and_
     for _ in range(200):
         node.application.publish(TOPIC, "x" * 2_000)
     connection = node.connection_of("ana")
-    assert connection.congested
+    assert node.is_congested("ana")
 
     connection.disconnect(ReasonCode.ADMINISTRATIVE_ACTION)
-    assert node.server._sessions == {}, "the session ends at once"
+    assert node.users() == set(), "the session ends at once"
     node.tick(LIMITS.drain_s + 1)
     await node.gone()
     assert node.server.counters.connections.total() == 0
@@ -106,10 +106,10 @@ async def test_who_does_not_read_cannot_outlive_its_token(node: Node, transport:
     node.narrow("ana")
     for _ in range(200):
         node.application.publish(TOPIC, "x" * 2_000)
-    assert node.connection_of("ana").congested
+    assert node.is_congested("ana")
 
     node.tick(2)
-    assert node.server._sessions == {}
+    assert node.users() == set()
     assert node.server.counters.refusals["MAXIMUM_CONNECT_TIME"] == 1
 
 
@@ -123,9 +123,9 @@ async def test_a_subscribe_under_way_is_not_overtaken_when_the_buffer_empties(no
     await node.application.subscribing[TOPIC].waiting.wait()
     for _ in range(200):
         node.application.publish(OTHER, "x" * 2_000)
-    assert node.connection_of("ana").congested
+    assert node.is_congested("ana")
     assert len(await client.take(200)) == 200
-    assert not node.connection_of("ana").congested
+    assert not node.is_congested("ana")
     node.application.subscribing[TOPIC].open()
     assert isinstance(await client.next(), Suback)
     assert isinstance(await client.next(), Unsuback)
@@ -157,14 +157,27 @@ async def test_a_client_may_ask_for_a_smaller_window(node: Node) -> None:
         await client.send(Puback(delivered.packet_id))
 
 
-async def test_a_signal_to_who_has_no_room_is_dropped_and_nothing_waits_for_it(node: Node) -> None:
+async def test_a_signal_to_who_does_not_read_is_dropped_and_nothing_waits_for_it(node: Node) -> None:
+    client = await node.client(receive_buffer_bytes=4_096)
+    await client.connect("ana")
+    await client.subscribe(TOPIC, "c/order/live", qos=0)
+    node.narrow("ana")
+    sent = [f"{n} {'x' * 2_000}" for n in range(200)]
+    for payload in sent:
+        node.application.publish(TOPIC, payload)
+    assert node.is_congested("ana")
+    node.application.signal("c/order/live", "typing")
+    assert node.server.counters.dropped == 1
+    assert await client.take(200) == sent
+    assert await client.before_pong() == []
+
+
+async def test_a_signal_comes_while_the_window_is_full(node: Node) -> None:
     client = await node.connected("ana")
     await client.subscribe(TOPIC, "c/order/live")
-    publish(node, 1, WINDOW)
-    node.application.signal("c/order/live", "typing", qos=1)
-    assert node.server.counters.signals_dropped == 1
-    assert await client.take(WINDOW) == numbers(1, WINDOW)
-    assert await client.before_pong() == []
+    publish(node, 1, WINDOW + 1)
+    node.application.signal("c/order/live", "typing")
+    assert await client.take(WINDOW + 1, acknowledge=False) == [*numbers(1, WINDOW), "typing"]
 
 
 async def test_a_topic_that_fell_behind_is_read_on_while_another_keeps_the_window_busy(node: Node) -> None:
@@ -356,7 +369,7 @@ async def test_after_unsubscribing_nothing_more_is_read_from_the_log(node: Node)
     await client.send(Unsubscribe(500, [TOPIC]), *(Puback(packet_id) for packet_id in packet_ids))
     await client.next()
     assert await client.before_pong() == []
-    assert node.server._sessions["ana"]["phone"].cursors == {}
+    assert node.session_of("ana").cursors == {}
 
 
 async def test_a_removed_member_that_was_behind_gets_nothing_more(node: Node, transport: Transport) -> None:
@@ -429,7 +442,7 @@ async def test_no_local_holds_for_what_is_read_from_the_log_too(node: Node) -> N
     client = await node.connected("ana")
     await client.subscribe(TOPIC, no_local=True)
     publish(node, 1, WINDOW + 1)
-    session = node.server._sessions["ana"]["phone"]
+    session = node.session_of("ana")
     node.application.publish(TOPIC, "own", session)
     publish(node, WINDOW + 3, WINDOW + 3)
     assert await client.take(WINDOW) == numbers(1, WINDOW)

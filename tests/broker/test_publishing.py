@@ -203,19 +203,6 @@ async def test_a_client_that_is_not_read_is_not_taken_for_a_silent_one(node: Nod
     await client.expect(Pingresp)
 
 
-@pytest.mark.parametrize(
-    ("packet", "code"),
-    [
-        (Publish(TOPIC, b"x", 2, packet_id=1), ReasonCode.QOS_NOT_SUPPORTED),
-        (Publish("", b"x", properties={PropertyId.TOPIC_ALIAS: 1}), ReasonCode.TOPIC_ALIAS_INVALID),
-    ],
-)
-async def test_what_the_server_does_not_do_it_says(node: Node, packet: Publish, code: ReasonCode) -> None:
-    client = await node.connected("ana")
-    await client.send(packet)
-    assert reason(await client.rest()) == code
-
-
 async def test_a_packet_id_that_is_in_use_is_refused(node: Node) -> None:
     node.application.held.add(HELD)
     client = await node.connected("ana")

@@ -1,4 +1,4 @@
-"""Every store adapter, one after the other."""
+"""Every store adapter, one after the other; every storage adapter likewise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from recado.broker.storage import Storage
 from recado.ports import Store
+from tests.contracts import storages
+from tests.contracts.storages import StorageShelf
 from tests.contracts.stores import ADAPTERS, Shelf
 
 
@@ -21,3 +24,18 @@ async def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 @pytest.fixture
 async def store(shelf: Shelf) -> Store:
     return shelf.open()
+
+
+@pytest.fixture(params=sorted(storages.ADAPTERS))
+async def storage_shelf(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StorageShelf]:
+    shelf = StorageShelf(storages.ADAPTERS[request.param], tmp_path)
+    yield shelf
+    await shelf.close()
+
+
+@pytest.fixture
+async def storage(storage_shelf: StorageShelf) -> Storage:
+    """Loaded, and without any session."""
+    storage = storage_shelf.open()
+    await storage.load()
+    return storage

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from recado.mqtt.codec import Decoder
 from recado.mqtt.encoding import encode
-from recado.mqtt.packets import MQTT_5, Connack, Connect, Packet, Publish, Suback, Subscribe, SubscriptionRequest
+from recado.mqtt.packets import MQTT_5, Publish, Suback, Subscribe, SubscriptionRequest
 from recado.mqtt.properties import PropertyId
 from recado.mqtt.reason_codes import ReasonCode
+from tests.support.raw_mqtt import RawClient
 from tests.support.server import Server
 
 MIB = 1024 * 1024
@@ -73,28 +73,6 @@ def wait_until_closed(connection: socket.socket, within_s: float) -> None:
             pass
     except ConnectionError:
         pass
-
-
-class RawClient:
-    def __init__(self, server: Server, user: str) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", server.mqtt_port), 5)
-        self._decoder = Decoder(packet_bytes_max=MIB, role="client", protocol_level=MQTT_5)
-        self.send(Connect(f"raw-{user}", username=user, password=server.token(user).encode()))
-        assert isinstance(connack := self.receive(), Connack)
-        assert connack.reason_code is ReasonCode.SUCCESS
-
-    def send(self, packet: Packet) -> None:
-        self.socket.sendall(encode(packet, MQTT_5))
-
-    def receive(self) -> Packet:
-        while (packet := self._decoder.next_packet()) is None:
-            data = self.socket.recv(65_536)
-            assert data, "the server closed the connection"
-            self._decoder.receive(data)
-        return packet
-
-    def close(self) -> None:
-        self.socket.close()
 
 
 def test_pings_without_reading_the_pongs_take_no_memory_before_connect(server: Server) -> None:

@@ -82,18 +82,19 @@ def message(message_id: str, body: str) -> str:
     return json.dumps({"id": message_id, "body": body})
 
 
+@pytest.mark.parametrize("qos", [1, 2])
 def test_a_literal_subscription_gets_each_message_as_the_event_that_history_has(
-    opened: Open, shared_server: Server
+    opened: Open, shared_server: Server, qos: int
 ) -> None:
     conversation = shared_server.host_api.create_conversation(["ana", "bruno"])
     bruno, ana = opened.connected("bruno"), opened.connected("ana")
-    assert bruno.subscribe(f"c/{conversation}", qos=1) == 1
+    assert bruno.subscribe(f"c/{conversation}", qos=qos) == qos
 
-    assert ana.publish(f"c/{conversation}", message("k3x9", "Chegou! ☕"), qos=1) == 0
+    assert ana.publish(f"c/{conversation}", message("k3x9", "Chegou! ☕"), qos=qos) == 0
 
     delivery = next_delivery(bruno)
     event = delivery.event
-    assert (delivery.topic, delivery.qos) == (f"c/{conversation}", 1)
+    assert (delivery.topic, delivery.qos) == (f"c/{conversation}", qos)
     assert set(event) == {"seq", "from", "at", "id", "body"}
     assert (event["seq"], event["from"], event["id"], event["body"]) == (1, "ana", "k3x9", "Chegou! ☕")
     assert shared_server.api("bruno").history(conversation) == [event]

@@ -56,7 +56,7 @@ def publish(server: Server, version: Version, user: str, *options: str) -> subpr
     return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 
-@pytest.mark.parametrize("qos", ["0", "1"])
+@pytest.mark.parametrize("qos", ["0", "1", "2"])
 def test_mosquitto_sub_prints_the_event_that_mosquitto_pub_caused(
     shared_server: Server, version: Version, qos: str
 ) -> None:

@@ -169,6 +169,13 @@ CASES: list[Case] = [
         "1f 1800000005 0101 020000003c 03000174 08000172 09000163 2600016b000176"
         "000177 000400627965 0003616e61 0006ff746f6b656e",
     ),
+    case(
+        "connect 3.1 with everything",
+        "3",
+        "server",
+        Connect("id", 3, False, 1, Will("w", b"\x00", 2, False), "ana", b""),
+        "101d 0006 4d5149736470 03 d4 0001 00026964 000177 0001 00 0003616e61 0000",
+    ),
     case("connack 3.1.1", "34", "client", Connack(), "2002 0000"),
     case("connack 3.1.1 session present", "4", "client", Connack(True), "2002 0100"),
     case("connack 3.1.1 not authorized", "34", "client", Connack(False, R.NOT_AUTHORIZED), "2002 0005"),
@@ -223,23 +230,38 @@ CASES: list[Case] = [
         "server",
         Subscribe(
             2,
-            [SubscriptionRequest("c/+", 2, True, True, 2), SubscriptionRequest("$share/g/a", 1, False, False, 1)],
+            [SubscriptionRequest("c/+", 2, True, True, 2), SubscriptionRequest("$share/g/a", 1, False, True, 1)],
             {P.SUBSCRIPTION_IDENTIFIER: 128, P.USER_PROPERTY: [("after", "a=3"), ("after", "b=4")]},
         ),
         f"8233 0002 1d 0b8001 260005{hexed('after')}0003{hexed('a=3')} 260005{hexed('after')}0003{hexed('b=4')}"
-        f"0003{hexed('c/+')} 2e 000a{hexed('$share/g/a')} 11",
+        f"0003{hexed('c/+')} 2e 000a{hexed('$share/g/a')} 19",
     ),
     case("suback 3.1.1", "34", "client", Suback(1, [R(0), R(1), R(2), R(128)]), "9006 0001 00010280"),
     case("suback 5", "5", "client", Suback(1, [R(0), R(1), R(2), R(0x9E)], REASON), f"9013 0001 {REASON_HEX} 0001029e"),
+    case(
+        "suback 5 with every code",
+        "5",
+        "client",
+        Suback(65535, [R(0), R(1), R(2), *map(R, (0x80, 0x83, 0x87, 0x8F, 0x91, 0x97, 0x9E, 0xA1, 0xA2))]),
+        "900f ffff 00 000102 8083878f91979ea1a2",
+    ),
     case("unsubscribe 3.1.1", "34", "server", Unsubscribe(1, ["a", "b/#"]), "a20a 0001 000161 0003622f23"),
     case("unsubscribe 5", "5", "server", Unsubscribe(1, ["a"], USER), "a20d 0001 07 2600016b000176 000161"),
     case("unsuback 3.1.1", "34", "client", Unsuback(1, []), "b002 0001"),
     case("unsuback 5", "5", "client", Unsuback(1, [R(0), R(0x11)], REASON), f"b011 0001 {REASON_HEX} 0011"),
+    case(
+        "unsuback 5 with every code",
+        "5",
+        "client",
+        Unsuback(1, [R(0), *map(R, (0x11, 0x80, 0x83, 0x87, 0x8F, 0x91))]),
+        "b00a 0001 00 00118083878f91",
+    ),
     case("pingreq", "345", "server", Pingreq(), "c000"),
     case("pingresp", "345", "client", Pingresp(), "d000"),
     case("disconnect 3.1.1", "34", "server", Disconnect(), "e000"),
     case("disconnect 5", "5", "both", Disconnect(), "e000"),
     case("disconnect 5 with a code", "5", "both", Disconnect(R.DISCONNECT_WITH_WILL_MESSAGE), "e001 04"),
+    case("disconnect 5 with a reason", "5", "both", Disconnect(R.SERVER_BUSY, REASON), f"e00e 89 {REASON_HEX}"),
     case("disconnect 5 by a client", "5", "server", Disconnect(R(0), NO_SESSION), "e007 00 05 1100000000"),
     case("disconnect 5 by a server", "5", "client", Disconnect(R.SERVER_MOVED, ELSEWHERE), "e006 9d 04 1c000162"),
     case("auth", "5", "both", Auth(), "f000"),
@@ -251,6 +273,7 @@ CASES: list[Case] = [
         Auth(R.CONTINUE_AUTHENTICATION, {P.AUTHENTICATION_METHOD: "m", P.AUTHENTICATION_DATA: b"d"}),
         "f00a 18 08 1500016d 16000164",
     ),
+    case("auth with a reason", "5", "both", Auth(R.SUCCESS, REASON), f"f00e 00 {REASON_HEX}"),
 ]  # fmt: skip
 
 # What a peer may say longer than it need: decoded the same, never written.

@@ -29,8 +29,8 @@ from recado.mqtt.packets import (
     Suback,
     Unsuback,
 )
-from recado.mqtt.properties import EMPTY_PROPERTIES, PropertyId, variable_byte_integer
-from recado.mqtt.reason_codes import ReasonCode
+from recado.mqtt.properties import EMPTY_PROPERTIES, PROPERTIES, PropertyId, variable_byte_integer
+from recado.mqtt.reason_codes import PacketType, ReasonCode
 from tests.mqtt.cases import CASES, LEVELS, LONG_FORMS, ROLES, Case, decoder_for, decodings, open_decoder
 
 DECODINGS = decodings(CASES + LONG_FORMS)
@@ -48,6 +48,21 @@ def drain(decoder: Decoder) -> list[Packet]:
     while (packet := decoder.next_packet()) is not None:
         packets.append(packet)
     return packets
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_table_has_every_packet_of_every_level(level: int) -> None:
+    found = {PacketType[type(case.packet).__name__.upper()] for case in CASES if level in case.levels}
+    assert found == set(PacketType) - {PacketType.WILL} - ({PacketType.AUTH} if level < 5 else set())
+
+
+def test_the_table_has_every_property_wherever_it_may_be() -> None:
+    found = set()
+    for packet in (case.packet for case in CASES):
+        found |= {(PacketType[type(packet).__name__.upper()], key) for key in getattr(packet, "properties", {})}
+        if isinstance(packet, Connect) and packet.will is not None:
+            found |= {(PacketType.WILL, key) for key in packet.will.properties}
+    assert found == {(packet_type, rule.property_id) for rule in PROPERTIES for packet_type in rule.packets}
 
 
 @pytest.mark.parametrize("each", CASES, ids=name_of)
@@ -158,6 +173,19 @@ def test_packets_before_a_bad_one_come_out_first_and_the_error_stays() -> None:
     for _ in range(2):
         with pytest.raises(ProtocolError, match="packet id is 0"):
             decoder.next_packet()
+
+
+def test_two_faults_are_answered_the_same_however_they_are_cut() -> None:
+    """A wrong first byte used to be called malformed when a bad length came with it, and by its name when alone."""
+    for data in (b"\xd0\xff\xff\xff\xff\x01", b"\x36\x80\x80\x80\x00"):
+        whole, cut = open_decoder("server", 4), open_decoder("server", 4)
+        whole.receive(data)
+        cut.receive(data[:1])
+        with pytest.raises(ProtocolError) as named:
+            cut.next_packet()
+        with pytest.raises(ProtocolError) as caught:
+            whole.next_packet()
+        assert (caught.value.reason_code, caught.value.text) == (named.value.reason_code, named.value.text)
 
 
 @pytest.mark.parametrize("length", [0, 1, 122, 123, 16377, 16378, 2097145, 2097146])

@@ -1,14 +1,14 @@
-"""A session's flows, with no socket and no clock: packet ids, the order of PUBACKs, the seam between log and live."""
+"""A session's flows, with no socket and no clock: packet ids, answers in order, QoS 2, the seam of log and live."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from recado.mqtt.packets import SubscriptionRequest
-from recado.mqtt.reason_codes import ReasonCode
-from recado.mqtt.session import PACKET_IDS, LogCursor, Session
+from recado.mqtt.reason_codes import ProtocolError, ReasonCode
+from recado.mqtt.session import PACKET_IDS, RELEASED, LogCursor, Session
 
 TOPIC = "c/order"
 
@@ -24,16 +24,17 @@ def test_packet_ids_run_from_1_to_65535_and_start_again() -> None:
     session = new_session()
     taken = []
     for _ in range(PACKET_IDS + 2):
-        taken.append(session.take_packet_id())
-        session.acknowledged(taken[-1])
+        taken.append(session.sending("x", 1))
+        assert session.acknowledged(taken[-1]) == "x"
     assert taken == [*range(1, PACKET_IDS + 1), 1, 2]
 
 
 def test_a_packet_id_that_is_not_acknowledged_is_not_used_again() -> None:
     session = new_session()
-    held = [session.take_packet_id() for _ in range(3)]
+    held = [session.sending("held", qos) for qos in (1, 2, 2)]
+    session.released(held[2])
     for _ in range(PACKET_IDS + 10):
-        packet_id = session.take_packet_id()
+        packet_id = session.sending("x", 1)
         assert packet_id not in held
         session.acknowledged(packet_id)
 
@@ -50,70 +51,138 @@ def test_no_two_deliveries_in_flight_have_the_same_id_and_there_are_never_too_ma
             assert session.window() == receive_maximum - len(inflight)
             assert session.has_window() == (len(inflight) < receive_maximum)
             if session.has_window():
-                packet_id = session.take_packet_id()
+                packet_id = session.sending("x", 1)
                 assert packet_id not in inflight
                 assert 1 <= packet_id <= PACKET_IDS
                 inflight.append(packet_id)
         else:
-            session.acknowledged(inflight.pop(step))
+            assert session.acknowledged(inflight.pop(step)) == "x"
 
 
 def test_an_acknowledgement_of_nothing_makes_no_room() -> None:
     session = new_session(2)
-    session.take_packet_id()
-    session.acknowledged(77)
-    session.acknowledged(77)
+    session.sending("x", 1)
+    assert [session.acknowledged(77) for _ in range(2)] == [None, None]
+    assert session.completed(77) is None
+    assert session.refused(77) is None
+    assert not session.released(77)
     assert session.window() == 1
 
 
-# PUBACKs
+def test_half_a_window_is_free_after_half_of_it_was_acknowledged_or_nothing_is_in_flight() -> None:
+    session = new_session(4)
+    ids = [session.sending("x", 1) for _ in range(4)]
+    freed = []
+    for packet_id in ids:
+        session.acknowledged(packet_id)
+        freed.append(session.half_window_freed())
+    assert freed == [False, True, False, True]
+    session.sending("x", 1)
+    session.acknowledged(session._last_packet_id)
+    assert session.half_window_freed(), "nothing is in flight"
+
+
+# QoS 2 out
+
+
+def test_a_qos_2_publish_takes_its_place_until_pubcomp() -> None:
+    session = new_session(1)
+    packet_id = session.sending("x", 2)
+    assert session.released(packet_id)
+    assert session.released(packet_id), "PUBREC may come twice"
+    assert not session.has_window()
+    assert session.completed(packet_id) == "x"
+    assert session.has_window()
+    assert session.completed(packet_id) is None
+
+
+def test_a_qos_2_publish_that_was_refused_is_over() -> None:
+    session = new_session(1)
+    packet_id = session.sending("x", 2)
+    assert session.refused(packet_id) == "x"
+    assert session.has_window()
+    assert session.exactly_once == {}
+
+
+def test_an_answer_of_the_other_flow_is_a_protocol_error_and_changes_nothing() -> None:
+    session = new_session()
+    once, twice = session.sending("x", 1), session.sending("y", 2)
+    for wrong in (session.released, session.refused):
+        with pytest.raises(ProtocolError):
+            wrong(once)
+    with pytest.raises(ProtocolError):
+        session.acknowledged(twice)
+    assert session.inflight == {once: "x", twice: "y"}
+    assert session.exactly_once == {twice: False}
+
+
+def test_pubcomp_before_pubrec_is_a_protocol_error() -> None:
+    session = new_session()
+    packet_id = session.sending("x", 2)
+    with pytest.raises(ProtocolError):
+        session.completed(packet_id)
+
+
+# Answers
 
 
 @given(st.permutations(range(8)))
-def test_publishes_are_acknowledged_in_the_order_they_came_however_they_end(order: list[int]) -> None:
+def test_publishes_are_answered_in_the_order_they_came_however_they_end(order: list[int]) -> None:
     session = new_session()
     packet_ids = [50, 3, 65_535, 1, 20, 7, 8, 2]
     for packet_id in packet_ids:
-        session.received(packet_id)
+        session.expect(packet_id)
 
-    acknowledged: list[int] = []
+    answered: list[int] = []
     settled: set[int] = set()
     for index in order:
         code = ReasonCode.NOT_AUTHORIZED if index % 2 else ReasonCode.SUCCESS
-        due = session.settle(packet_ids[index], code, f"text {index}")
+        due = session.settle(packet_ids[index], 1 + index % 2, code, f"text {index}")
         settled.add(index)
-        acknowledged += [packet_id for packet_id, _, _ in due]
+        answered += [packet_id for packet_id, *_ in due]
         first_open = min(set(range(8)) - settled, default=8)
-        assert acknowledged == packet_ids[:first_open]
-        for packet_id, told, text in due:
+        assert answered == packet_ids[:first_open]
+        for packet_id, *told in due:
             position = packet_ids.index(packet_id)
-            assert (told, text) == (
-                ReasonCode.NOT_AUTHORIZED if position % 2 else ReasonCode.SUCCESS,
-                f"text {position}",
-            )
+            expected_code = ReasonCode.NOT_AUTHORIZED if position % 2 else ReasonCode.SUCCESS
+            assert told == [1 + position % 2, expected_code, f"text {position}"]
     assert not session.incoming
 
 
 def test_a_packet_id_may_be_used_again_once_it_was_acknowledged() -> None:
     session = new_session()
     for _ in range(3):
-        session.received(1)
-        assert session.settle(1, ReasonCode.SUCCESS) == [(1, ReasonCode.SUCCESS, "")]
+        session.expect(1)
+        assert session.settle(1, 1, ReasonCode.SUCCESS) == [(1, 1, ReasonCode.SUCCESS, "")]
 
 
-# Subscriptions
+# Resuming
 
 
-def test_the_subscription_with_the_highest_qos_counts() -> None:
+def test_a_session_without_a_connection_holds_no_flows() -> None:
     session = new_session()
-    session.subscriptions[TOPIC] = SubscriptionRequest(TOPIC, 0)
-    session.wildcards["c/+"] = SubscriptionRequest("c/+", 1)
-    session.wildcards["#"] = SubscriptionRequest("#", 0)
+    session.released(session.sending("x", 2))
+    session.sending("y", 1)
+    session.expect(5)
+    session.received[6] = None
+    session.start_after(TOPIC, 3)
+    session.let_go()
+    assert session.window() == 10
+    assert [session.exactly_once, session.incoming, session.received, session.cursors] == [{}, {}, {}, {}]
 
-    assert session.granted(TOPIC) is session.wildcards["c/+"]
-    assert session.granted(f"{TOPIC}/live") is session.wildcards["#"]
-    del session.wildcards["#"]
-    assert session.granted(f"{TOPIC}/live") is None
+
+def test_a_session_takes_its_flows_up_again_and_uses_none_of_their_packet_ids() -> None:
+    session = new_session()
+    session.resume([(2, "x", 1), (3, RELEASED, 2), (1, "y", 2)], [7, 8])
+    assert list(session.inflight) == [2, 3, 1], "in the order of sending"
+    assert session.sending("z", 1) == 4
+    assert set(session.received) == {7, 8}
+    assert session.acknowledged(2) == "x"
+    assert session.completed(3) is RELEASED
+    with pytest.raises(ProtocolError):
+        session.completed(1)
+    assert session.released(1)
+    assert session.completed(1) == "y"
 
 
 # Logs

@@ -12,6 +12,7 @@ from recado.mqtt.codec import ProtocolError
 from recado.mqtt.reason_codes import ReasonCode
 from recado.mqtt.topics import (
     ShareFilter,
+    TopicTree,
     has_wildcard,
     matches,
     split_share,
@@ -76,7 +77,10 @@ def test_a_shared_filter_is_split(topic_filter: str, parts: tuple[str | None, st
 
 @pytest.mark.parametrize(
     "topic_filter",
-    ["$share", "$share/", "$share//", "$share//a", "$share/g", "$share/g/", "$share/+/a", "$share/#/a", "$share/a+/b"],
+    [
+        *("$share", "$share/", "$share//", "$share//a", "$share///", "$share/g", "$share/g/", "$share/+", "$share/#"),
+        *("$share/+/a", "$share/#/a", "$share/a+/b", "$share/a#/b"),
+    ],
 )
 def test_a_shared_filter_without_a_good_name_and_filter_is_refused(topic_filter: str) -> None:
     """MQTT5-4.8.2-1, MQTT5-4.8.2-2. Bug class: `$share` slipping past a check."""
@@ -190,3 +194,29 @@ def test_matching_deep_topics_is_linear() -> None:
     assert not matches("+/" * 32_000 + "x", "a/" * 32_000 + "y")
     assert matches("a/+/" * 16_000 + "#", "a/" * 32_000)
     assert time.process_time() - started < 1
+
+
+def test_a_tree_shares_the_levels_of_its_topics_and_lets_go_of_them() -> None:
+    tree: TopicTree[int] = TopicTree()
+    for value, topic in enumerate(["a/+", "a/#", "a", "a/+/c"]):
+        assert tree.set(topic, value) is None
+    assert tree.root.children["a"].value == 2
+    assert {name: level.value for name, level in tree.root.children["a"].children.items()} == {"+": 0, "#": 1}
+    assert tree.set("a/+", 7) == 0
+    assert (len(tree), tree.get("a/+"), tree.get("a/+/c"), tree.get("a/x")) == (4, 7, 3, None)
+
+    assert (tree.remove("a/+"), tree.remove("a/+"), tree.get("a/+")) == (7, None, None)
+    assert tree.root.children["a"].children["+"].children["c"].value == 3, "still on the way to another"
+    for topic in ("a/+/c", "a", "a/#"):
+        tree.remove(topic)
+    assert (len(tree), tree.root.children) == (0, {})
+
+
+def test_levels_without_children_do_not_share_them_with_each_other() -> None:
+    """The empty dict that they share is never written to."""
+    tree: TopicTree[int] = TopicTree()
+    tree.set("a", 1)
+    tree.set("b", 2)
+    tree.set("a/x", 3)
+    assert not tree.root.children["b"].children
+    assert not TopicTree[int]().root.children

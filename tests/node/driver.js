@@ -1,12 +1,12 @@
 // Drives one MQTT client from another process. Commands are JSON lines on standard input ({"do": "connect" | "subscribe"
 // | "publish", ...}); each gets one line {"answer": <reason code or text>}. Deliveries are lines {"topic", "qos",
-// "payload"}. The end of the input closes the connection.
+// "payload", "retain"}. The end of the input closes the connection.
 
 import { createInterface } from "node:readline";
 
 const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
 
-export const deliver = (topic, qos, payload) => say({ topic, qos, payload });
+export const deliver = (topic, qos, payload, retain) => say({ topic, qos, payload, retain });
 
 // `client` has connect(command), subscribe(command), publish(command), each resolving to a reason code, and close().
 export async function drive(client) {

@@ -1,5 +1,7 @@
 // MQTT.js under driver.js: 3.1.1 and 5, over TCP and WebSocket.
 
+import { readFileSync } from "node:fs";
+
 import mqtt from "mqtt";
 
 import { deliver, drive } from "./driver.js";
@@ -16,10 +18,20 @@ function nextCode(kind, codeOf) {
 }
 
 drive({
-  connect({ url, version, clientId, username, password }) {
+  connect({ url, version, clientId, username, password, trusted, will, expiryInterval }) {
     five = version === 5;
-    client = mqtt.connect(url, { protocolVersion: version, clientId, username, password, reconnectPeriod: 0 });
-    client.on("message", (topic, payload, packet) => deliver(topic, packet.qos, payload.toString()));
+    client = mqtt.connect(url, {
+      protocolVersion: version,
+      clientId,
+      username,
+      password,
+      reconnectPeriod: 0,
+      clean: expiryInterval === undefined,
+      ...(trusted && { ca: readFileSync(trusted) }),
+      ...(will && { will: { ...will, qos: 1, retain: true } }),
+      ...(five && expiryInterval && { properties: { sessionExpiryInterval: expiryInterval } }),
+    });
+    client.on("message", (topic, payload, packet) => deliver(topic, packet.qos, payload.toString(), packet.retain));
     client.on("error", () => {}); // a refusal is an error too; its code comes with CONNACK
     return nextCode("connack", (packet) => (five ? packet.reasonCode : packet.returnCode));
   },
@@ -31,13 +43,13 @@ drive({
     return code;
   },
 
-  async publish({ topic, payload, qos }) {
+  async publish({ topic, payload, qos, retain }) {
     if (qos === 0) {
-      await client.publishAsync(topic, payload, { qos });
+      await client.publishAsync(topic, payload, { qos, retain });
       return 0;
     }
-    const code = nextCode("puback", (packet) => packet.reasonCode ?? 0);
-    client.publish(topic, payload, { qos }, () => {});
+    const code = nextCode(qos === 1 ? "puback" : "pubcomp", (packet) => packet.reasonCode ?? 0);
+    client.publish(topic, payload, { qos, retain }, () => {});
     return code;
   },
 

@@ -12,15 +12,20 @@ const Paho = createRequire(import.meta.url)("paho-mqtt");
 let client;
 let delivered = () => {};
 
+function asMessage(topic, payload, qos, retained) {
+  return Object.assign(new Paho.Message(payload), { destinationName: topic, qos, retained });
+}
+
 drive({
-  connect({ url, clientId, username, password }) {
+  connect({ url, clientId, username, password, will, expiryInterval }) {
     client = new Paho.Client(url, clientId);
-    client.onMessageArrived = (message) => deliver(message.destinationName, message.qos, message.payloadString);
+    client.onMessageArrived = (message) => deliver(message.destinationName, message.qos, message.payloadString, message.retained);
     client.onMessageDelivered = () => delivered();
     return new Promise((resolve, reject) => {
       client.connect({
-        userName: username,
-        password,
+        ...(username && { userName: username, password }),
+        ...(will && { willMessage: asMessage(will.topic, will.payload, 1, true) }),
+        cleanSession: expiryInterval === undefined,
         mqttVersion: 4,
         mqttVersionExplicit: true,
         onSuccess: () => resolve(0),
@@ -43,11 +48,11 @@ drive({
     });
   },
 
-  publish({ topic, payload, qos }) {
+  publish({ topic, payload, qos, retain }) {
     return new Promise((resolve, reject) => {
       delivered = () => resolve(0);
       client.onConnectionLost = ({ errorMessage }) => reject(new Error(errorMessage));
-      client.send(topic, payload, qos, false);
+      client.send(asMessage(topic, payload, qos, retain));
     });
   },
 

@@ -14,18 +14,38 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 Version = Literal["3.1.1", "5"]
-Transport = Literal["tcp", "websocket"]
+Transport = Literal["tcp", "websocket", "tls", "wss", "unix"]
 ANSWER_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
 class Login:
-    """Where and as whom to connect."""
+    """Where and as whom to connect; without a user, as nobody. `trusted` is the file with the server's certificate."""
 
     tcp_port: int
     ws_url: str
-    user: str
-    token: str
+    user: str = ""
+    token: str = ""
+    tls_port: int = 0
+    wss_url: str = ""
+    unix_socket: str = ""
+    trusted: str = ""
+
+
+@dataclass(frozen=True)
+class Will:
+    """Published at QoS 1 and retained."""
+
+    topic: str
+    payload: str
+
+
+@dataclass(frozen=True)
+class Session:
+    """One that is kept when its connection ends."""
+
+    client_id: str
+    expiry_interval_s: int = 600
 
 
 @dataclass(frozen=True)
@@ -33,6 +53,7 @@ class Delivery:
     topic: str
     qos: int
     payload: str
+    retain: bool = False
 
     @property
     def event(self) -> dict[str, Any]:
@@ -50,7 +71,7 @@ class Connection(Protocol):
     def subscribe(self, topic_filter: str, qos: int = 1, after: Iterable[str] = ()) -> int:
         """Return SUBACK's code; `after` are the values of the MQTT 5 user property of that name."""
 
-    def publish(self, topic_name: str, payload: str, qos: int = 1) -> int:
+    def publish(self, topic_name: str, payload: str, qos: int = 1, retain: bool = False) -> int:
         """Return PUBACK's code, 0 where the protocol has none."""
 
     def close(self) -> None: ...
@@ -69,4 +90,4 @@ def next_event(connection: Connection) -> dict[str, Any]:
 
 
 def new_client_id(user: str) -> str:
-    return f"{user}-{uuid.uuid4().hex[:8]}"
+    return f"{user or 'nobody'}-{uuid.uuid4().hex[:8]}"

@@ -7,26 +7,46 @@ import queue
 import subprocess
 import threading
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from tests.support.connection import ANSWER_TIMEOUT_S, Delivery, Login, Transport, Version, new_client_id
+from tests.support.connection import (
+    ANSWER_TIMEOUT_S,
+    Delivery,
+    Login,
+    Session,
+    Transport,
+    Version,
+    Will,
+    new_client_id,
+)
 
 SCRIPTS = Path(__file__).parents[1] / "node"
 Library = Literal["mqttjs", "pahojs"]
 
 
 class NodeClient:
-    def __init__(self, library: Library, login: Login, version: Version, transport: Transport) -> None:
+    def __init__(
+        self,
+        library: Library,
+        login: Login,
+        version: Version,
+        transport: Transport,
+        will: Will | None = None,
+        session: Session | None = None,
+    ) -> None:
         self.received: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[int | str] = queue.SimpleQueue()
         self._connect = {
             "do": "connect",
-            "url": login.ws_url if transport == "websocket" else f"mqtt://127.0.0.1:{login.tcp_port}",
+            "url": _url(login, transport),
             "version": 5 if version == "5" else 4,
-            "clientId": new_client_id(login.user),
-            "username": login.user,
-            "password": login.token,
+            "clientId": session.client_id if session else new_client_id(login.user),
+            **({"username": login.user, "password": login.token} if login.user else {}),
+            **({"trusted": login.trusted} if transport in ("tls", "wss") else {}),
+            **({"will": asdict(will)} if will else {}),
+            **({"expiryInterval": session.expiry_interval_s} if session else {}),
         }
         self._process = subprocess.Popen(
             ["node", str(SCRIPTS / f"{library}.js")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -40,13 +60,20 @@ class NodeClient:
     def subscribe(self, topic_filter: str, qos: int = 1, after: Iterable[str] = ()) -> int:
         return self._ask({"do": "subscribe", "filter": topic_filter, "qos": qos, "after": list(after)})
 
-    def publish(self, topic_name: str, payload: str, qos: int = 1) -> int:
-        return self._ask({"do": "publish", "topic": topic_name, "payload": payload, "qos": qos})
+    def publish(self, topic_name: str, payload: str, qos: int = 1, retain: bool = False) -> int:
+        command = {"do": "publish", "topic": topic_name, "payload": payload, "qos": qos, "retain": retain}
+        return self._ask(command)
+
+    def kill(self) -> None:
+        """SIGKILL: its connection ends without a word."""
+        self._process.kill()
+        self._process.wait(ANSWER_TIMEOUT_S)
+        self._reader.join()
 
     def close(self) -> None:
         """Closing its input ends the process, which closes its connection."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        self._process.stdin.close()  # a second time does nothing, and neither does the wait for who was killed
         try:
             self._process.wait(ANSWER_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -68,5 +95,15 @@ class NodeClient:
             if "answer" in said:
                 self._answers.put(said["answer"])
             else:
-                self.received.put(Delivery(said["topic"], said["qos"], said["payload"]))
+                self.received.put(Delivery(said["topic"], said["qos"], said["payload"], said["retain"]))
         self._answers.put("the client's process ended")
+
+
+def _url(login: Login, transport: Transport) -> str:
+    urls = {
+        "tcp": f"mqtt://127.0.0.1:{login.tcp_port}",
+        "tls": f"mqtts://127.0.0.1:{login.tls_port}",
+        "websocket": login.ws_url,
+        "wss": login.wss_url,
+    }
+    return urls[transport]

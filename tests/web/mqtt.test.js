@@ -115,6 +115,7 @@ test("a message over the server's Maximum Packet Size fails alone", async (t) =>
 });
 
 test("a topic alias stands for the topic that it came with", async (t) => {
+  // [MQTT5-3.3.2-10]
   fakeClock(t);
   const { socket, published } = await connected();
   socket.push({
@@ -141,6 +142,7 @@ test("a topic alias that stands for nothing ends the connection with a protocol 
 });
 
 test("a QoS 1 delivery is acknowledged with its packet id", async (t) => {
+  // [MQTT5-4.5.0-2]
   fakeClock(t);
   const { socket, published } = await connected();
   socket.push({ type: "publish", qos: 1, packetId: 9, topicName: "c/1", payload: bytesOf("a") });

@@ -10,11 +10,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt
 
-from recado.app.config import Settings, SettingsError
+from recado.app.config import Settings, SettingsError, SharedSettings
 from recado.chat.errors import Invalid, Unauthenticated
 from recado.chat.ids import check_id, is_valid_id
 from recado.chat.principal import Principal
@@ -46,7 +46,7 @@ class Keys:
 
     def __init__(self, where: str, on_change: Callable[[], None]) -> None:
         self._where = where
-        self._keys = self._read()
+        self._keys = self.read()
         self._on_change = on_change
         self._read_at = time.monotonic()
         self._reading = threading.Lock()
@@ -66,15 +66,18 @@ class Keys:
             return
         try:
             self._read_at = time.monotonic()
-            self._keys = self._read()
-            self._on_change()
+            self.use(self.read())
         except SettingsError as error:
             _log.error("the keys are still those of before: %s", error)
         finally:
             self._reading.release()
 
-    def _read(self) -> dict[str | None, jwt.PyJWK]:
-        """Raises SettingsError if there are none."""
+    def use(self, keys: dict[str | None, jwt.PyJWK]) -> None:
+        self._keys = keys
+        self._on_change()
+
+    def read(self) -> dict[str | None, jwt.PyJWK]:
+        """What the set holds now. It may take seconds. Raises SettingsError if there are none."""
         try:
             if "://" in self._where:
                 keys = jwt.PyJWKClient(self._where, cache_jwk_set=False, timeout=_JWKS_TIMEOUT_S).get_signing_keys()
@@ -88,42 +91,46 @@ class Keys:
         return usable
 
 
-class JwtAccess:
-    """What the doors ask who a caller is (`recado.http.Access`)."""
+class Verified(NamedTuple):
+    """Whom a token is for (its `sub`, any text), and until when."""
 
-    def __init__(self, settings: Settings) -> None:
+    user: str
+    expires_at_s: int
+
+
+class Tokens:
+    """Users' tokens, checked and made."""
+
+    def __init__(self, settings: SharedSettings) -> None:
         self._secret = settings.secret
-        self._api_key = settings.api_key.encode() if settings.api_key else None
         self._issuer = settings.jwt_issuer
         self._audience = settings.jwt_audience
-        self._verified: OrderedDict[str, Principal] = OrderedDict()
-        self._keys = Keys(settings.jwks, self._verified.clear) if settings.jwks else None
+        self._verified: OrderedDict[str, Verified] = OrderedDict()
+        self.keys = Keys(settings.jwks, self._verified.clear) if settings.jwks else None
 
-    def authenticate(self, token: str) -> Principal:
-        """The caller. Raises Unauthenticated, with a text that holds nothing of the token."""
+    def verify(self, token: str) -> Verified:
+        """Raises Unauthenticated, with a text that holds nothing of the token."""
         if len(token) > _TOKEN_BYTES_MAX or not token:
             raise Unauthenticated("a token is missing or too long")
-        if self._api_key is not None and hmac.compare_digest(token.encode(), self._api_key):
-            return Principal(None, is_host=True)
         return self._remembered(token) or self._verify(token)
 
-    def _remembered(self, token: str) -> Principal | None:
+    def _remembered(self, token: str) -> Verified | None:
         """A signature is checked once: it costs as much as all the rest of a call."""
-        principal = self._verified.get(token)
-        if principal is None or principal.expires_at_s is None or principal.expires_at_s > time.time():
-            return principal
+        verified = self._verified.get(token)
+        if verified is None or verified.expires_at_s > time.time():
+            return verified
         self._verified.pop(token, None)
         raise Unauthenticated(_EXPIRED)
 
-    def _verify(self, token: str) -> Principal:
+    def _verify(self, token: str) -> Verified:
         claims = self._claims(token)
         user, expires_at = claims["sub"], claims["exp"]
-        if not isinstance(user, str) or not is_valid_id(user):
-            raise Unauthenticated("the token's sub must be a user id: 1 to 64 of the characters A-Z a-z 0-9 _ -")
-        principal = self._verified[token] = Principal(user, expires_at_s=int(expires_at))
+        if not isinstance(user, str):
+            raise Unauthenticated("the token's sub must be a text")
+        verified = self._verified[token] = Verified(user, int(expires_at))
         if len(self._verified) > _VERIFIED_MAX:
             self._verified.popitem(last=False)
-        return principal
+        return verified
 
     def _claims(self, token: str) -> dict[str, Any]:
         try:
@@ -131,8 +138,8 @@ class JwtAccess:
             if algorithm == "HS256" and self._secret is not None:
                 key: str | jwt.PyJWK = self._secret
                 algorithms = ["HS256"]
-            elif algorithm in _ASYMMETRIC and self._keys is not None:
-                key = self._keys.key_for(token)
+            elif algorithm in _ASYMMETRIC and self.keys is not None:
+                key = self.keys.key_for(token)
                 algorithms = [key.algorithm_name]  # a key is for one algorithm, whatever the token says
             else:
                 raise Unauthenticated("the token is not signed with a key of this server")
@@ -152,7 +159,6 @@ class JwtAccess:
 
     def mint(self, user: str, ttl_s: int) -> tuple[str, int]:
         """A token for a user, and when it expires in ms since the epoch. Raises Invalid without a secret."""
-        check_id(user, "user id")
         if self._secret is None:
             raise Invalid("this server signs no tokens, as it has no RECADO_SECRET: get them from your provider")
         expires_at_s = int(time.time()) + ttl_s
@@ -162,3 +168,25 @@ class JwtAccess:
         if self._audience is not None:
             claims["aud"] = self._audience
         return jwt.encode(claims, self._secret, algorithm="HS256"), expires_at_s * 1000
+
+
+class JwtAccess:
+    """What the doors ask who a caller is (`recado.http.Access`)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.tokens = Tokens(settings)
+        self._api_key = settings.api_key.encode() if settings.api_key else None
+
+    def authenticate(self, token: str) -> Principal:
+        """The caller. Raises Unauthenticated, with a text that holds nothing of the token."""
+        if self._api_key is not None and hmac.compare_digest(token.encode(), self._api_key):
+            return Principal(None, is_host=True)
+        user, expires_at_s = self.tokens.verify(token)
+        if not is_valid_id(user):
+            raise Unauthenticated("the token's sub must be a user id: 1 to 64 of the characters A-Z a-z 0-9 _ -")
+        return Principal(user, expires_at_s=expires_at_s)
+
+    def mint(self, user: str, ttl_s: int) -> tuple[str, int]:
+        """A token for a user, and when it expires in ms since the epoch. Raises Invalid."""
+        check_id(user, "user id")
+        return self.tokens.mint(user, ttl_s)

@@ -1,11 +1,13 @@
-"""The command line: `recado serve`, `demo`, `token`, `backup`.
+"""The command line: `recado serve`, `broker`, `demo`, `token`, `passwd`, `backup`.
 
 A wrong or missing setting is one clear line and exit status 2. Ctrl-C and SIGTERM stop a server in order: status 0.
+SIGHUP has `recado broker` read its files again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import getpass
 import signal
 import socket
 import sys
@@ -21,24 +23,27 @@ from rich.console import Console
 
 from recado import __version__
 from recado.adapters.store.sqlite import DatabaseUnusable, backup
+from recado.app import broker_node, logs, wiring
 from recado.app import demo as demonstration
 from recado.app import limits as all_limits
-from recado.app import logs, wiring
 from recado.app.access import JwtAccess
-from recado.app.config import DATABASE_PREFIX, Settings, SettingsError
+from recado.app.broker_settings import BrokerSettings
+from recado.app.config import DATABASE_PREFIX, Settings, SettingsError, SharedSettings
+from recado.app.settings_sources import Environment, File
+from recado.broker.passwords import PasswordError, delete_user, set_password
+from recado.broker.storage import StorageFailed
 from recado.chat.errors import ChatError
 
-_ENVIRONMENT = cyclopts.config.Env("RECADO_", command=False)
-_FILE = cyclopts.config.Toml("recado.toml", use_commands_as_keys=False, must_exist=False)
 _GIL_SWITCH_S = 0.001  # the store's threads get their turn within this, also while the loop is busy (Python's is 5 ms)
 
 app = cyclopts.App(
     name="recado",
     help="A self-hosted realtime conversation server.",
     version=__version__,
-    config=[_ENVIRONMENT, _FILE],
+    config=[Environment(), File()],
 )
 _DEFAULTS = Settings()
+_BROKER_DEFAULTS = BrokerSettings()
 AllSettings = Annotated[Settings, Parameter(name="*")]
 HiddenSettings = Annotated[Settings, Parameter(name="*", show=False)]
 
@@ -50,7 +55,7 @@ def serve(*, settings: AllSettings = _DEFAULTS) -> None:
     _run(_serve(settings))
 
 
-def _start(settings: Settings) -> None:
+def _start(settings: SharedSettings) -> None:
     try:
         settings.check()
     except SettingsError as error:
@@ -62,6 +67,40 @@ async def _serve(settings: Settings) -> None:
     stopped = _stop_on_signals()
     async with wiring.running(settings):
         await stopped.wait()
+
+
+@app.command
+def broker(*, settings: Annotated[BrokerSettings, Parameter(name="*")] = _BROKER_DEFAULTS) -> None:
+    """Run an MQTT server for any topics. It needs --password-file, RECADO_SECRET, --jwks or --allow-anonymous."""
+    _start(settings)
+    _run(_broker(settings))
+
+
+async def _broker(settings: BrokerSettings) -> None:
+    stopped = _stop_on_signals()
+    hung_up = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
+    async with broker_node.running(settings) as node:
+        reloading = asyncio.create_task(_reload_when(hung_up, node))
+        await stopped.wait()
+        reloading.cancel()
+
+
+async def _reload_when(hung_up: asyncio.Event, node: broker_node.BrokerNode) -> None:
+    while await hung_up.wait():
+        hung_up.clear()
+        await node.reload(_broker_settings_again)
+
+
+def _broker_settings_again() -> BrokerSettings:
+    """What the command line, the environment and the file say now. Raises SettingsError."""
+    try:
+        _, bound, _ = app.parse_args(sys.argv[1:], exit_on_error=False, print_error=False)
+    except cyclopts.CycloptsError as error:
+        raise SettingsError(str(error)) from None
+    settings: BrokerSettings = bound.arguments.get("settings", _BROKER_DEFAULTS)
+    settings.check()
+    return settings
 
 
 @app.command
@@ -143,6 +182,40 @@ def _token_ttl_s(settings: Settings, asked_s: int | None) -> int:
     return ttl_s
 
 
+@app.command
+def passwd(file: Path, user: str, *, delete: bool = False) -> None:
+    """Write a user's password into a password file, or delete the user. SIGHUP has a running broker read it.
+
+    Parameters
+    ----------
+    file
+        The password file; it is made if there is none.
+    user
+        The user's name.
+    delete
+        Delete the user. Otherwise the password is asked for, or read from standard input.
+    """
+    try:
+        if delete:
+            delete_user(file, user)
+        else:
+            set_password(file, user, _asked_password())
+    except PasswordError as error:
+        _fail(str(error))
+
+
+def _asked_password() -> str:
+    if not sys.stdin.isatty():
+        try:
+            return sys.stdin.buffer.read().decode().removesuffix("\n")
+        except UnicodeDecodeError:
+            raise PasswordError("a password is UTF-8") from None
+    password = getpass.getpass("Password: ")
+    if getpass.getpass("Again: ") != password:
+        raise PasswordError("the two are not the same")
+    return password
+
+
 @app.command(name="backup")
 def back_up(file: Path, *, settings: HiddenSettings = _DEFAULTS) -> None:
     """Copy the database to a file, also while a server uses it.
@@ -172,7 +245,7 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
     sys.setswitchinterval(_GIL_SWITCH_S)
     try:
         _runner()(main)
-    except (SettingsError, DatabaseUnusable) as error:
+    except (SettingsError, DatabaseUnusable, StorageFailed) as error:
         _fail(str(error))
 
 

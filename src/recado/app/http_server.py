@@ -1,16 +1,24 @@
-"""uvicorn's HTTP protocol with the bounds that it lacks: a size and a time for a request's head, a time for its body,
-and a time for a client that does not read its answer. All deadlines are on the MQTT server's one timer.
+"""uvicorn, and its HTTP protocol with the bounds that it lacks: a size and a time for a request's head, a time for its
+body, and a time for a client that does not read its answer. All deadlines are on the MQTT server's one timer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
+import uvicorn
 from prometheus_client import Counter
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from recado.app.limits import HttpLimits
+from recado.app.config import SettingsError
+from recado.app.limits import HttpLimits, Limits
 from recado.broker.deadlines import Deadlines
 
 _CUT = Counter("recado_http_connections_cut", "HTTP connections that passed a limit of time or size.", ["limit"])
@@ -90,3 +98,60 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         body = b'{"error":{"code":"too_large","message":"%s"}}' % text.encode()
         self.transport.write(_HEAD_TOO_LARGE % (len(body), body))
         self.transport.close()
+
+
+class _HttpServer(uvicorn.Server):
+    """Signals are the command line's: it stops the whole, in order."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def serving_http(
+    app: ASGIApp, host: str, port: int, limits: Limits, deadlines: Deadlines, host_setting: str = "host"
+) -> AsyncIterator[int]:
+    """Serve until the end of the block; gives the port. Raises SettingsError if it cannot be had."""
+    with naming("http_port", host, port, host_setting):
+        listener = socket.create_server((host, port), backlog=2048)
+    config = uvicorn.Config(
+        app,
+        http=partial(BoundedHttpProtocol, limits=limits.http, deadlines=deadlines),  # type: ignore[arg-type]
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=limits.http.http_connections_max,
+        timeout_keep_alive=limits.http.http_idle_s,
+        timeout_graceful_shutdown=limits.broker.drain_s,
+    )
+    server = _HttpServer(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await serving
+        listener.close()
+
+
+@contextlib.contextmanager
+def naming(setting: str, host: str, port: int, host_setting: str = "host") -> Iterator[None]:
+    """Say which setting a port that cannot be had belongs to."""
+    try:
+        yield
+    except OSError as error:
+        if (error.errno or 0) < 0:  # of getaddrinfo: there is no such host
+            raise SettingsError(
+                f"cannot listen on {host}: {error.strerror}; name another address with {_flag(host_setting)}"
+            ) from None
+        raise SettingsError(
+            f"cannot listen on {host} port {port}: {error.strerror or error}; name another port with {_flag(setting)}"
+        ) from None
+
+
+def _flag(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"

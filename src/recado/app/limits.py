@@ -6,9 +6,11 @@ from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Any
 
+from recado.adapters.broker.sqlite import SqliteStorageLimits
 from recado.adapters.store.sqlite import SqliteLimits
 from recado.app.config import SettingsError
 from recado.broker.limits import BrokerLimits
+from recado.broker.passwords import PasswordLimits
 from recado.chat.policy import ChatLimits
 
 
@@ -40,6 +42,8 @@ class Limits:
     broker: BrokerLimits
     store: SqliteLimits
     http: HttpLimits
+    storage: SqliteStorageLimits
+    passwords: PasswordLimits
 
 
 DEFAULT = Limits(
@@ -59,9 +63,12 @@ DEFAULT = Limits(
         user_properties_max=1_000,
         connections_max=18_000,
         connections_per_user_max=10_000,
+        connection_rate_max=10_000,
         connect_timeout_s=10,
         keep_alive_max_s=300,
+        publish_rate_max=50_000,
         receive_maximum=100,
+        received_max=10_000,
         inflight_max=100,
         send_buffer_bytes_max=256 * 1024,
         stall_s=60,
@@ -69,11 +76,21 @@ DEFAULT = Limits(
         wildcards_max=32,
         topic_levels_max=32,
         topic_bytes_max=1_024,
+        topic_aliases_max=100,
+        sessions_max=100_000,
+        session_expiry_max_s=30 * 24 * 3600,
+        queue_messages_max=10_000,
+        queue_bytes_max=16 * 1024 * 1024,
+        retained_messages_max=100_000,
+        retained_bytes_max=256 * 1024 * 1024,
+        routes_max=20_000,
+        route_targets_max=1_000_000,
         log_cursors_max=1_000,
         own_positions_max=10_000,
         frame_bytes_max=512 * 1024,
         log_reads_max=16,
         log_page=100,
+        sys_interval_s=10,
         drain_s=5,
     ),
     store=SqliteLimits(
@@ -97,16 +114,36 @@ DEFAULT = Limits(
         token_ttl_s_max=30 * 24 * 3600,
         token_ttl_s_default=3600,
     ),
+    storage=SqliteStorageLimits(
+        pending_transactions_max=20_000,
+        pending_payload_bytes_max=64 * 1024 * 1024,
+        batch_transactions_max=1_000,
+    ),
+    passwords=PasswordLimits(password_threads=2, password_checks_max=200, passwords_remembered_max=10_000),
+)
+
+# `recado broker` takes what other applications send, not messages that people write.
+STANDALONE = replace(
+    DEFAULT,
+    broker=replace(
+        DEFAULT.broker,
+        packet_bytes_max=1024 * 1024,
+        connect_bytes_max=128 * 1024,
+        frame_bytes_max=4 * 1024 * 1024,
+        keep_alive_max_s=65_535,
+        wildcards_max=1_000,
+        topic_levels_max=256,
+        topic_bytes_max=65_535,
+    ),
 )
 
 
 _SIXTEEN_BITS = 65_535  # packet ids, Receive Maximum and keep alive are two bytes on the wire
-_AT_MOST = {"receive_maximum": _SIXTEEN_BITS, "inflight_max": _SIXTEEN_BITS, "keep_alive_max_s": _SIXTEEN_BITS}
+_AT_MOST = dict.fromkeys(("receive_maximum", "inflight_max", "keep_alive_max_s", "topic_aliases_max"), _SIXTEEN_BITS)
 
 
-def with_changes(changes: Mapping[str, int]) -> Limits:
-    """The default limits with other numbers for some. Raises SettingsError for an unknown name or a wrong number."""
-    limits = DEFAULT
+def with_changes(changes: Mapping[str, int], limits: Limits = DEFAULT) -> Limits:
+    """The limits with other numbers for some. Raises SettingsError for an unknown name or a wrong number."""
     for name, number in changes.items():
         if not 1 <= number <= _AT_MOST.get(name, sys.maxsize):
             most = f"to {_AT_MOST[name]}" if name in _AT_MOST else "or more"

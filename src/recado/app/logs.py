@@ -34,3 +34,8 @@ def set_up(log_format: str, log_level: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def set_level(log_level: str) -> None:
+    """Log from this level on, for what is logged from now on."""
+    logging.getLogger().setLevel(log_level.upper())

@@ -1,21 +1,31 @@
-"""The MQTT server's plain counters, for the metrics page."""
+"""What operators ask for: the MQTT server's plain counters for the metrics page, and the pages of `recado broker`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recado.broker.counters import Counters
+from recado.broker.server import Server
+from recado.http.answer import Answer, json_answer, send_answer
+from recado.http.metrics import render
 
 _COUNTS = {
     "published": "PUBLISH packets received.",
     "delivered": "PUBLISH packets written to clients.",
-    "acknowledged": "PUBACKs received.",
+    "acknowledged": "PUBACKs and PUBCOMPs received.",
     "fell_behind": "Times that a session had no room and went over to reading its log.",
     "read_from_log": "Deliveries that were read from the log.",
-    "signals_dropped": "Signals not sent because a connection had no room.",
+    "dropped": "QoS 0 publishes not sent because a connection had no room.",
+    "queue_full": "QoS 1 and 2 publishes not kept for a session because its queue was full.",
+    "expired": "Publishes dropped because their message expiry interval had passed.",
+    "publish_rate_waits": "Times that a connection was not read for a while because it published too fast.",
     "too_large_for_client": "Publishes not sent because they pass their client's own Maximum Packet Size.",
     "repeats_dropped": "Refused publishes of 3.1.1 clients that came again, were acknowledged and dropped.",
+    "withheld": "Publishes that waited and were not sent, because their session may not read the topic any more.",
+    "wills": "Wills that were published.",
+    "storage_failures": "Transactions that the storage could not keep.",
 }
 
 
@@ -36,3 +46,48 @@ class BrokerCollector(Collector):
         for reason, count in counters.refusals.items():
             refusals.add_metric([reason.lower()], count)
         yield from (connections, opened, refusals)
+
+
+class SessionsCollector(Collector):
+    """What the server holds, counted when it is asked for."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def collect(self) -> Iterator[Metric]:
+        server = self._server
+        sessions = list(server.sessions)
+        for name, text, value in (
+            ("sessions", "Sessions, with and without a connection.", len(sessions)),
+            ("queued", "QoS 1 and 2 publishes that wait for a session.", sum(each.queued for each in sessions)),
+            ("queued_bytes", "Bytes of their payloads.", sum(each.queued_bytes for each in sessions)),
+            ("retained", "Retained messages.", len(server.retained)),
+            ("retained_bytes", "Bytes of their payloads.", server.retained_bytes),
+            ("subscriptions", "Subscriptions.", len(server.router)),
+        ):
+            yield GaugeMetricFamily(f"recado_mqtt_{name}", text, value=value)
+
+
+def operators_pages(is_ready: Callable[[], bool]) -> ASGIApp:
+    """`/metrics`, `/healthz` (the process is alive) and `/readyz` (it takes clients; else 503)."""
+
+    def answer_to(path: str) -> Answer:
+        if path == "/metrics":
+            return render()
+        if path == "/healthz" or (path == "/readyz" and is_ready()):
+            return json_answer(200, {"status": "ok"})
+        if path == "/readyz":
+            return json_answer(503, {"status": "stopping or starting"})
+        return json_answer(404, {"error": {"code": "not_found", "message": "there is nothing at this path"}})
+
+    async def pages(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        if scope["method"] in ("GET", "HEAD"):
+            answer = answer_to(scope["path"])
+        else:
+            answer = json_answer(405, {"error": {"code": "invalid", "message": "this is for GET"}})
+            answer = answer._replace(headers=(*answer.headers, (b"allow", b"GET, HEAD")))
+        await send_answer(send, answer)
+
+    return pages

@@ -6,34 +6,26 @@ committed and acknowledged before the connections close.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
 import structlog
-import uvicorn
 from prometheus_client import REGISTRY
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp
 
 from recado.adapters.broker.embedded import EmbeddedBroker
 from recado.adapters.store.sqlite import SqliteStore
 from recado.app import limits as all_limits
 from recado.app.access import JwtAccess
-from recado.app.config import Settings, SettingsError
-from recado.app.http_server import BoundedHttpProtocol
+from recado.app.config import Settings
+from recado.app.http_server import naming, serving_http
 from recado.app.limits import Limits
 from recado.app.metrics import BrokerCollector
-from recado.broker.deadlines import Deadlines
-from recado.broker.tcp import listen_tcp
-from recado.broker.websocket import listen_websocket
+from recado.broker.listening import ListenerSettings, listen
 from recado.chat.actions import Chat
 from recado.chat.event import Committed
 from recado.chat.membership import MembershipCache
@@ -71,20 +63,26 @@ async def running(settings: Settings, extra_routes: Sequence[BaseRoute] = ()) ->
         stack.push_async_callback(broker.server.drain)
         stack.push_async_callback(store.close)  # before the connections end: what was accepted is acknowledged
 
-        with _naming("mqtt_port", settings.host, settings.mqtt_port):
-            tcp, mqtt_port = await listen_tcp(broker.server, settings.host, settings.mqtt_port)
-        stack.callback(tcp.close)
-        with _naming("ws_port", settings.host, settings.ws_port):
-            ws, ws_port = await listen_websocket(
-                broker.server, settings.host, settings.ws_port, WS_PATH, _websocket_origins(settings)
-            )
-        stack.callback(ws.close)
+        mqtt_port = await _listen(broker, settings, "mqtt_port", ListenerSettings("tcp", settings.host), stack)
+        websocket = ListenerSettings("ws", settings.host, ws_path=WS_PATH, allowed_origins=_websocket_origins(settings))
+        ws_port = await _listen(broker, settings, "ws_port", websocket, stack)
         http_settings = _http_settings(settings, limits, mqtt_port, ws_port)
         app = create_app(chat, access, http_settings, extra_routes=extra_routes)
-        http_port = await stack.enter_async_context(_serving_http(app, settings, limits, broker.server.deadlines))
+        serving = serving_http(app, settings.host, settings.http_port, limits, broker.server.deadlines)
+        http_port = await stack.enter_async_context(serving)
         log.info("ready", host=settings.host, http_port=http_port, mqtt_port=mqtt_port, ws_port=ws_port)
         yield Node(chat, access, http_port, mqtt_port, ws_port)
         log.info("stopping")
+
+
+async def _listen(
+    broker: EmbeddedBroker, settings: Settings, setting: str, where: ListenerSettings, stack: AsyncExitStack
+) -> int:
+    port = getattr(settings, setting)
+    with naming(setting, settings.host, port):
+        listening = await listen(broker.server, replace(where, port=port))
+    stack.callback(listening.close)
+    return listening.port
 
 
 def _connect(store: SqliteStore, broker: EmbeddedBroker, limits: Limits) -> Chat:
@@ -116,54 +114,3 @@ def _http_settings(settings: Settings, limits: Limits, mqtt_port: int, ws_port: 
         token_ttl_s_default=limits.http.token_ttl_s_default,
         pages=Path(str(files("recado") / "web")) if settings.pages else None,
     )
-
-
-class _HttpServer(uvicorn.Server):
-    """Signals are the command line's: it stops the whole, in order."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-@asynccontextmanager
-async def _serving_http(app: ASGIApp, settings: Settings, limits: Limits, deadlines: Deadlines) -> AsyncIterator[int]:
-    with _naming("http_port", settings.host, settings.http_port):
-        listener = socket.create_server((settings.host, settings.http_port), backlog=2048)
-    config = uvicorn.Config(
-        app,
-        http=partial(BoundedHttpProtocol, limits=limits.http, deadlines=deadlines),  # type: ignore[arg-type]
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        limit_concurrency=limits.http.http_connections_max,
-        timeout_keep_alive=limits.http.http_idle_s,
-        timeout_graceful_shutdown=limits.broker.drain_s,
-    )
-    server = _HttpServer(config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        server.should_exit = True
-        await serving
-        listener.close()
-
-
-@contextlib.contextmanager
-def _naming(setting: str, host: str, port: int) -> Iterator[None]:
-    """Say which setting a port that cannot be had belongs to."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, socket.gaierror):
-            raise SettingsError(
-                f"cannot listen on {host}: {error.strerror}; name another address with --host"
-            ) from None
-        raise SettingsError(
-            f"cannot listen on {host} port {port}: {error.strerror or error}; name another port with "
-            f"--{setting.replace('_', '-')}"
-        ) from None

@@ -1,22 +1,25 @@
 """One client's connection: packets in, packets out, whatever the transport.
 
 A transport subclasses `Connection` and gives it bytes by `receive`, and `write`, `pause_reading`, `close_transport`.
-Packets are handled strictly in order; while one waits for the application (CONNECT, SUBSCRIBE, or more publishes under
-way than `receive_maximum`), the transport is not read. Nothing here waits for a reader: what does not fit its buffer
-is left to the log.
+Packets are handled strictly in order, by the functions of `opening`, `receiving`, `sending` and `subscribing`. While
+anything is in `held` (a packet waits for the application, too many publishes are under way, the buffer is full), the
+transport is not read. Nothing here waits for a reader.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
-from recado.broker.handshake import connack_properties, keep_alive_of, refuse_what_is_not_supported
-from recado.broker.hooks import Identity, Refused
-from recado.broker.publication import Publication
-from recado.mqtt.codec import Decoder, encode, puback_bytes
+from recado.broker import opening, receiving, sending, subscribing
+from recado.broker.holds import ASKING, CLOSING, CONGESTED
+from recado.broker.listener import Listener
+from recado.broker.storage import Delivery
+from recado.mqtt.codec import Decoder, encode
 from recado.mqtt.packets import (
     MQTT_3_1_1,
     MQTT_5,
@@ -31,67 +34,89 @@ from recado.mqtt.packets import (
     Publish,
     Pubrec,
     Pubrel,
-    Suback,
     Subscribe,
-    SubscriptionRequest,
-    Unsuback,
     Unsubscribe,
 )
-from recado.mqtt.properties import EMPTY_PROPERTIES, VARIABLE_BYTE_INTEGER_MAX, Properties, PropertyId
-from recado.mqtt.reason_codes import ProtocolError, ReasonCode
+from recado.mqtt.properties import (
+    EMPTY_PROPERTIES,
+    VARIABLE_BYTE_INTEGER_MAX,
+    Properties,
+    PropertyId,
+    read_packet_id,
+)
+from recado.mqtt.reason_codes import ProtocolError, ReasonCode, protocol_error
 from recado.mqtt.session import Session
-from recado.mqtt.topics import validate_topic_filter, validate_topic_name
 
 if TYPE_CHECKING:
     from recado.broker.server import Server
 
 _log = logging.getLogger(__name__)
 _PINGRESP = b"\xd0\x00"
-_KEEP_ALIVE_GRACE = 1.5  # [MQTT5-3.1.2-22] [MQTT311-3.1.2-24]
+_PACKET_WITHOUT_REASON_BYTES = 16  # at most, of those that carry one and nothing else that is optional
 
 
 class Connection:
-    """`congested` while the transport's buffer is over its limit. `session` is None until CONNECT is accepted."""
-
-    transport_name = "none"
+    """`session` is None until CONNECT is accepted. `aliases` are the topics that the client was told an alias for,
+    None if it takes none; `topics` those that it told us one for;
+    `redeliveries` what was in flight before this connection and is still to be sent again."""
 
     __slots__ = (
-        "_asking",
-        "_closing",
+        "_answer",
         "_decoder",
-        "_full",
-        "_heard_at",
-        "_idle_s",
         "_left",
-        "_under_way",
-        "congested",
+        "_reauthenticating",
+        "aliases",
+        "aliases_max",
+        "authentication_method",
         "deadline",
         "expires_at",
+        "handlers",
+        "heard_at",
+        "held",
+        "idle_s",
+        "listener",
         "packet_bytes_max",
         "protocol_level",
+        "published_this_tick",
+        "published_tick",
+        "quick",
         "reading_log",
+        "received_before",
+        "redeliveries",
         "request_problem_information",
         "server",
         "session",
+        "topics",
+        "under_way",
     )
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, listener: Listener) -> None:
         self.server = server
+        self.listener = listener
         self.session: Session | None = None
         self.protocol_level = MQTT_5
-        self.congested = False
+        self.handlers: Mapping[type, Callable[[Connection, Any], None]] = _BEFORE_CONNECT
+        self.quick: Mapping[bytes, Callable[[Connection, int], None]] = _NOTHING_QUICK
+        self.held = 0
         self.reading_log = False
+        self.received_before: set[int] | None = None
+        self.redeliveries: deque[Delivery] | None = None
         self.request_problem_information = True
+        self.authentication_method: str | None = None
         self.deadline = 0
         self.expires_at: float | None = None
         self.packet_bytes_max = VARIABLE_BYTE_INTEGER_MAX
-        self._closing = False
-        self._asking = False
-        self._full = False
-        self._heard_at = 0
-        self._idle_s = 0.0
-        self._under_way = 0
+        self.topics: dict[int, str] | None = None
+        self.aliases: dict[str, int] | None = None
+        self.aliases_max = 0
+        self.heard_at = 0
+        self.idle_s = 0.0
+        self.under_way = 0
+        self.published_tick = 0
+        self.published_this_tick = 0
+        self._answer: asyncio.Future[bytes] | None = None
         self._left = 0
+        self._reauthenticating = False
         limits = server.limits
         self._decoder = Decoder(
             packet_bytes_max=limits.packet_bytes_max,
@@ -102,6 +127,11 @@ class Connection:
         )
 
     # What the transport gives
+
+    @property
+    def peer(self) -> str:
+        """The client's address and port, such as 203.0.113.7:51234, or unix."""
+        return "unknown"
 
     def write(self, data: bytes) -> None:
         raise NotImplementedError
@@ -132,47 +162,70 @@ class Connection:
         self.server.deadlines.set(self, self.server.limits.connect_timeout_s)
 
     def receive(self, data: bytes) -> None:
-        self._heard_at = self.server.deadlines.tick
+        self.heard_at = self.server.deadlines.tick
+        # Most of what comes is a lone acknowledgement: four bytes. Not making a packet of it saves 0.5 of 1.1
+        # microseconds.
+        if len(data) == 4 and not self.held:
+            acknowledge = self.quick.get(data[:2])
+            if acknowledge is not None and self._decoder.is_empty():
+                self._acknowledge(acknowledge, data)
+                return
         self._decoder.receive(data)
-        if not (self._asking or self._full or self.congested):
+        if not self.held:
             self._process()
+
+    def _acknowledge(self, acknowledge: Callable[[Connection, int], None], data: bytes) -> None:
+        try:
+            acknowledge(self, read_packet_id(data, 2, 4)[0])
+        except ProtocolError as error:
+            self._refuse(error)
+        except Exception:
+            _log.exception("an acknowledgement could not be handled")
+            self.disconnect(ReasonCode.UNSPECIFIED_ERROR)
 
     def lost(self) -> None:
         """The transport is gone."""
-        self._closing = True
+        self.held |= CLOSING
+        if self._answer is not None:
+            self._answer.cancel()
         self.server.deadlines.clear(self)
         self.server.forget(self)
 
     def congest(self) -> None:
         """The transport's buffer is over its limit: nothing more is read that would need an answer."""
-        self.congested = True
-        self.pause_reading()
-        if not self._closing and self.session is not None:  # before CONNECT its own time-out goes on
+        self.hold(CONGESTED)
+        if not self.held & CLOSING and self.session is not None:  # before CONNECT its own time-out goes on
             self._left = self.buffered_bytes()
-            self._set_deadline()
+            self.set_deadline()
 
     def writable(self) -> None:
         """The transport's buffer has room again."""
-        self.congested = False
-        if not self._closing:
-            self._heard_at = self.server.deadlines.tick
-            self._set_deadline()
+        self.held &= ~CONGESTED
+        if not self.held & CLOSING:
+            self.heard_at = self.server.deadlines.tick
+            self.set_deadline()
             self._go_on()
             self.server.read_on(self)
+
+    def start(self, session: Session) -> None:
+        """CONNECT was accepted: from here on every other packet may come."""
+        self.session = session
+        self.handlers = HANDLERS
+        self.quick = _QUICK
+
+    def is_closing(self) -> bool:
+        return bool(self.held & CLOSING)
 
     # Packets
 
     def _process(self) -> None:
-        decoder = self._decoder
+        next_packet = self._decoder.next_packet
         try:
-            while not (self._asking or self._full or self.congested or self._closing):
-                packet = decoder.next_packet()
+            while not self.held:
+                packet = next_packet()
                 if packet is None:
                     return
-                if self.session is None:
-                    self._on_first_packet(packet)
-                else:
-                    _HANDLERS[type(packet)](self, packet)
+                self.handlers[type(packet)](self, packet)
         except ProtocolError as error:
             self._refuse(error)
         except Exception:
@@ -180,24 +233,43 @@ class Connection:
             self.disconnect(ReasonCode.UNSPECIFIED_ERROR)
 
     def _refuse(self, error: ProtocolError) -> None:
-        self._count_refusal(error.reason_code)
+        self.count_refusal(error.reason_code)
         if self.session is not None:
-            self.disconnect(error.reason_code, error.text)
+            self.disconnect(error.reason_code, error.text)  # [MQTT5-4.13.1-1]
             return
         level = error.protocol_level
         if level is not None and level >= MQTT_5:
             self.write(encode(Connack(reason_code=error.reason_code), MQTT_5))
         elif level is not None and error.reason_code is ReasonCode.UNSUPPORTED_PROTOCOL_VERSION:
             self.write(encode(Connack(reason_code=error.reason_code), MQTT_3_1_1))  # [MQTT311-3.1.2-2]
-        self.close()  # [MQTT5-4.13.1-1] [MQTT311-3.1.4-1]
+        self.close()  # [MQTT5-4.13.2-1] [MQTT311-3.1.4-1] [MQTT311-4.8.0-1]
 
-    def _ask(self, work: Coroutine[Any, Any, None]) -> None:
-        """Handle a packet that waits for the application; nothing more is read until that is over."""
-        self._asking = True
+    def hold(self, reason: int) -> None:
+        self.held |= reason
         self.pause_reading()
+
+    def release(self, reason: int) -> None:
+        """That is over. If nothing else holds the connection, it is read again."""
+        self.held &= ~reason
+        self.heard_at = self.server.deadlines.tick  # it was the server that did not read
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if not self.held:
+            self.resume_reading()
+            self._process()
+
+    def ask(self, work: Coroutine[Any, Any, None]) -> None:
+        """Handle a packet that waits for the application; nothing more is read until that is over."""
+        self.hold(ASKING)
         self.server.spawn(self._asked(work))
 
     async def _asked(self, work: Coroutine[Any, Any, None]) -> None:
+        await self.answering(work)
+        self.release(ASKING)
+
+    async def answering(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a piece of work for this connection; what fails in it ends the connection."""
         try:
             await work
         except ProtocolError as error:
@@ -205,270 +277,72 @@ class Connection:
         except Exception:
             _log.exception("the application failed to answer")
             self.disconnect(ReasonCode.UNSPECIFIED_ERROR, "the server failed; connect again")
-        self._asking = False
-        self._heard_at = self.server.deadlines.tick  # it was the server that did not read
-        self._go_on()
 
-    def _go_on(self) -> None:
-        if not (self._asking or self._full or self.congested or self._closing):
-            self.resume_reading()
-            self._process()
+    # Enhanced authentication, MQTT 5 4.12
 
-    # CONNECT
-
-    def _on_first_packet(self, packet: Packet) -> None:
-        assert isinstance(packet, Connect)
-        self.protocol_level = packet.protocol_level
-        self._ask(self._connect(packet))
-
-    async def _connect(self, connect: Connect) -> None:
+    async def challenge(self, data: bytes) -> bytes:
+        """Send authentication data; returns what the client answers. Raises ProtocolError if it answers otherwise."""
+        if self.held & CLOSING:
+            raise protocol_error("the connection was closed during its authentication")
+        self._answer = asyncio.get_running_loop().create_future()
+        self.send(Auth(ReasonCode.CONTINUE_AUTHENTICATION, self.authentication(data)))
+        if self.session is None:
+            self.server.deadlines.set(self, self.server.limits.connect_timeout_s)
+            self.handlers = _BEFORE_AUTH
+            self.release(ASKING)
         try:
-            identity = await self.server.hooks.authenticate(connect)
-            if self._closing:
-                return
-            refuse_what_is_not_supported(connect)
-            client_id, assigned = self.server.client_id(connect)
-            self.server.check_room_for(identity.user, client_id)
-        except Refused as refusal:
-            self._count_refusal(refusal.reason_code)
-            if not self._closing:
-                properties = self._reason_string(refusal.text)
-                self.write(encode(Connack(reason_code=refusal.reason_code, properties=properties), self.protocol_level))
-                self.close()  # [MQTT5-3.2.2-7] [MQTT311-3.2.2-5]
-            return
-        self._accept(connect, identity, client_id, assigned)
+            return await self._answer
+        finally:
+            self._answer = None
 
-    def _accept(self, connect: Connect, identity: Identity, client_id: str, assigned: bool) -> None:
-        limits = self.server.limits
-        window = min(limits.inflight_max, connect.properties.get(PropertyId.RECEIVE_MAXIMUM, limits.inflight_max))
-        problem_information = connect.properties.get(PropertyId.REQUEST_PROBLEM_INFORMATION, 1)
-        self.request_problem_information = problem_information == 1
-        self.packet_bytes_max = connect.properties.get(PropertyId.MAXIMUM_PACKET_SIZE, VARIABLE_BYTE_INTEGER_MAX)
-        keep_alive = keep_alive_of(connect, limits)
-        self._idle_s = keep_alive * _KEEP_ALIVE_GRACE
-        if identity.expires_at_s is not None:
-            self.expires_at = time.monotonic() + identity.expires_at_s - time.time()
-        self.session = Session(identity.user, client_id, window)
-        self.server.attach(self, self.session)
-        told = connack_properties(connect, limits, keep_alive, client_id if assigned else None)
-        self.write(encode(Connack(properties=told), self.protocol_level))
-        self._set_deadline()
-
-    # PUBLISH from the client
-
-    def _on_publish(self, publish: Publish) -> None:
-        session = self.session
-        assert session is not None
-        self.server.counters.published += 1
-        limits = self.server.limits
-        topic_name = publish.topic_name
-        if len(topic_name) * 4 > limits.topic_bytes_max or topic_name.count("/") >= limits.topic_levels_max:
-            validate_topic_name(topic_name, bytes_max=limits.topic_bytes_max, levels_max=limits.topic_levels_max)
-        if publish.properties and PropertyId.TOPIC_ALIAS in publish.properties:
-            raise ProtocolError(ReasonCode.TOPIC_ALIAS_INVALID, "this server takes no topic alias")
-        if publish.qos:
-            if publish.qos == 2:
-                raise ProtocolError(ReasonCode.QOS_NOT_SUPPORTED, "this server takes QoS 0 and 1")  # [MQTT5-3.2.2-11]
-            if publish.dup and publish.packet_id in session.incoming and self.protocol_level != MQTT_5:
-                return  # sent again before its answer, which is on its way
-            self._expect_answer(session, publish.packet_id)
-        outcome = self.server.hooks.on_publish(session, publish)
-        if outcome is not None:
-            self._settle(session, publish, outcome.reason_code, outcome.text)
-            return
-        self._under_way += 1
-        # MQTT 5 clients bound their QoS 1 publishes themselves; whatever else comes is not read for a while.
-        if self._has_no_room(session) and not (publish.qos and self.protocol_level == MQTT_5):
-            self._full = True
-            self.pause_reading()
-
-    def _has_no_room(self, session: Session) -> bool:
-        return max(self._under_way, len(session.incoming)) >= self.server.limits.receive_maximum
-
-    def _expect_answer(self, session: Session, packet_id: int) -> None:
-        limit = self.server.limits.receive_maximum
-        if packet_id in session.incoming:
-            raise ProtocolError(ReasonCode.PROTOCOL_ERROR, f"packet id {packet_id} is not answered yet")
-        session.received(packet_id)
-        if len(session.incoming) > limit:  # [MQTT5-3.3.4-7], told in CONNACK
-            raise ProtocolError(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, f"{limit} publishes may wait for their answer")
-
-    def settle(self, session: Session, publish: Publish, reason_code: ReasonCode, text: str = "") -> None:
-        """A publish that the application took is over: acknowledge it in its turn, or refuse it."""
-        self._under_way -= 1
-        self._settle(session, publish, reason_code, text)
-        if self._full and not self._has_no_room(session):
-            self._full = False
-            self._heard_at = self.server.deadlines.tick
-            self._go_on()
-
-    def _settle(self, session: Session, publish: Publish, reason_code: ReasonCode, text: str) -> None:
-        if reason_code >= ReasonCode.UNSPECIFIED_ERROR:
-            self._count_refusal(reason_code)
-            if reason_code is ReasonCode.SERVER_BUSY:
-                if publish.qos:
-                    self.disconnect(reason_code, text)
-                return
-            if publish.qos and self.protocol_level != MQTT_5:
-                if not publish.dup:
-                    self.close()  # 3.1.1 has no way to refuse [MQTT311-3.3.5-2]
-                    return
-                self.server.counters.repeats_dropped += 1
-                reason_code = ReasonCode.SUCCESS
-        if publish.qos:
-            self._acknowledge(session, publish.packet_id, reason_code, text)
-
-    def _acknowledge(self, session: Session, packet_id: int, reason_code: ReasonCode, text: str) -> None:
-        for due_id, due_code, due_text in session.settle(packet_id, reason_code, text):
-            if due_code is ReasonCode.SUCCESS:
-                self.write(puback_bytes(due_id))
-            else:
-                self.write(encode(Puback(due_id, due_code, self._reason_string(due_text)), self.protocol_level))
-
-    # PUBLISH to the client
-
-    def deliver(self, session: Session, publication: Publication, qos: int) -> None:
-        """Send a publication, or leave it to the log if there is no room; a signal is dropped then."""
-        position = publication.position
-        if position is None:
-            if self.congested or (qos and not session.has_window()):
-                self.server.counters.signals_dropped += 1
-            else:
-                self._send(session, publication, qos)
-            return
-        if session.cursors and not session.admits(publication.topic_name, position):
-            return
-        if self.congested or (qos and len(session.inflight) >= session.receive_maximum):
-            self.server.counters.fell_behind += 1
-            session.fall_behind(publication.topic_name, position)
-            return
-        self._send(session, publication, qos)
-
-    def deliver_from_log(self, session: Session, publication: Publication, qos: int) -> bool:
-        """Send an entry that was read from the log; False if there is no room."""
-        if self.congested or (qos and not session.has_window()):
-            return False
-        self.server.counters.read_from_log += 1
-        self._send(session, publication, qos)
-        return True
-
-    def _send(self, session: Session, publication: Publication, qos: int) -> None:
-        self.server.counters.delivered += 1
-        head, tail = publication.frame(self.protocol_level, qos)
-        if len(head) + len(tail) + 2 > self.packet_bytes_max:  # [MQTT5-3.1.2-24] [MQTT5-3.1.2-25]: as if it were sent
-            self.server.counters.too_large_for_client += 1
-        elif qos:
-            self.write(head + session.take_packet_id().to_bytes(2) + tail)
+    def on_auth(self, auth: Auth) -> None:
+        properties = auth.properties
+        method = self.authentication_method
+        if method is None or method != properties.get(PropertyId.AUTHENTICATION_METHOD):  # [MQTT5-4.12.0-7]
+            raise protocol_error("AUTH with another method than CONNECT's")  # [MQTT5-4.12.0-5] [MQTT5-4.12.1-1]
+        data = properties.get(PropertyId.AUTHENTICATION_DATA, b"")
+        if auth.reason_code is ReasonCode.CONTINUE_AUTHENTICATION and self._answer is not None:
+            if self.session is None:
+                self.hold(ASKING)
+            if not self._answer.done():
+                self._answer.set_result(data)
+        elif auth.reason_code is ReasonCode.REAUTHENTICATE and not self._reauthenticating and self.session is not None:
+            self._reauthenticating = True
+            self.server.spawn(self._reauthenticate(self.session, data))
         else:
-            self.write(head + tail)
+            raise protocol_error("AUTH answers nothing here")
 
-    def _on_puback(self, puback: Puback) -> None:
-        session = self.session
-        assert session is not None
-        self.server.counters.acknowledged += 1
-        if session.acknowledged(puback.packet_id) and session.cursors:
-            self.server.read_on(self)
-
-    # SUBSCRIBE and the rest
-
-    def _on_subscribe(self, subscribe: Subscribe) -> None:
-        self._ask(self._subscribe(subscribe))
-
-    async def _subscribe(self, subscribe: Subscribe) -> None:
-        session = self.session
-        assert session is not None
-        if PropertyId.SUBSCRIPTION_IDENTIFIER in subscribe.properties:
-            text = "this server has no subscription identifiers"
-            raise ProtocolError(ReasonCode.SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED, text)
+    async def _reauthenticate(self, session: Session, data: bytes) -> None:
         try:
-            user_properties = subscribe.properties.get(PropertyId.USER_PROPERTY, [])
-            positions = await self.server.hooks.resume_positions(session, user_properties) if user_properties else {}
-            granted = [await self._authorize(session, each) for each in subscribe.subscriptions]
-        except Refused as refusal:
-            self._count_refusal(refusal.reason_code)
-            self.disconnect(refusal.reason_code, refusal.text)
-            return
-        if session.connection is self:
-            self._start(session, subscribe, granted, positions)
+            await self.answering(opening.reauthenticate(self, session, data))
+        finally:
+            self._reauthenticating = False
 
-    def _start(
-        self, session: Session, subscribe: Subscribe, granted: list[ReasonCode], positions: dict[str, int]
-    ) -> None:
-        """Subscribe and start to replay, with nothing published in between: so there is no gap and no double."""
-        reason_codes = [
-            self._subscribe_to(session, subscription, reason_code)
-            for subscription, reason_code in zip(subscribe.subscriptions, granted, strict=True)
-        ]
-        if len(session.cursors) + len(positions) > self.server.limits.log_cursors_max:
-            text = f"a session may be behind in {self.server.limits.log_cursors_max} logs"
-            raise ProtocolError(ReasonCode.QUOTA_EXCEEDED, text)
-        for topic_name, position in positions.items():
-            if session.granted(topic_name) is not None:
-                session.start_after(topic_name, position)
-        self.write(encode(Suback(subscribe.packet_id, reason_codes), self.protocol_level))  # [MQTT5-3.8.4-1]
-        self.server.read_on(self)
-
-    async def _authorize(self, session: Session, subscription: SubscriptionRequest) -> ReasonCode:
-        """The granted QoS, or why not. Raises Refused if that cannot be said now."""
-        limits = self.server.limits
-        try:
-            validate_topic_filter(
-                subscription.topic_filter, bytes_max=limits.topic_bytes_max, levels_max=limits.topic_levels_max
-            )
-        except ProtocolError as error:
-            return error.reason_code
-        return await self.server.hooks.authorize_subscription(session, subscription)
-
-    def _subscribe_to(self, session: Session, subscription: SubscriptionRequest, granted: ReasonCode) -> ReasonCode:
-        limits = self.server.limits
-        if granted < ReasonCode.UNSPECIFIED_ERROR and not session.has_room_for(
-            subscription.topic_filter, limits.subscriptions_max, limits.wildcards_max
-        ):
-            granted = ReasonCode.QUOTA_EXCEEDED
-        if granted >= ReasonCode.UNSPECIFIED_ERROR:
-            self._count_refusal(granted)
-            return granted
-        subscription.qos = min(subscription.qos, granted)
-        self.server.router.subscribe(session, subscription)
-        return granted
-
-    def _count_refusal(self, reason_code: ReasonCode) -> None:
-        self.server.counters.refusals[reason_code.name] += 1
-
-    def _on_unsubscribe(self, unsubscribe: Unsubscribe) -> None:
-        session = self.session
-        assert session is not None
-        found = [self.server.router.unsubscribe(session, topic_filter) for topic_filter in unsubscribe.topic_filters]
-        reason_codes = [ReasonCode.SUCCESS if each else ReasonCode.NO_SUBSCRIPTION_EXISTED for each in found]
-        self.write(encode(Unsuback(unsubscribe.packet_id, reason_codes), self.protocol_level))  # [MQTT5-3.10.4-4]
-
-    def _on_pingreq(self, pingreq: Pingreq) -> None:
-        self.write(_PINGRESP)  # [MQTT5-3.12.4-1] [MQTT311-3.12.4-1]
-
-    def _on_disconnect(self, disconnect: Disconnect) -> None:
-        self.close()
-
-    def _on_unexpected(self, packet: Packet) -> None:
-        raise ProtocolError(ReasonCode.PROTOCOL_ERROR, f"{type(packet).__name__.upper()} answers nothing here")
+    def authentication(self, data: bytes | None) -> Properties:
+        """The properties that say so in CONNACK and AUTH; none without an authentication method."""
+        if self.authentication_method is None:
+            return EMPTY_PROPERTIES
+        method: dict[PropertyId, Any] = {PropertyId.AUTHENTICATION_METHOD: self.authentication_method}
+        return method if data is None else {**method, PropertyId.AUTHENTICATION_DATA: data}
 
     # The end
 
     def on_deadline(self, tick: int) -> None:
-        if self._closing:
+        if self.held & CLOSING:
             self.abort_transport()  # it did not read what was left for it
         elif self.session is None:
             self.server.counters.refusals["CONNECT_TIMEOUT"] += 1
             self.close()
         elif self.expires_at is not None and time.monotonic() >= self.expires_at:
-            self._count_refusal(ReasonCode.MAXIMUM_CONNECT_TIME)
+            self.count_refusal(ReasonCode.MAXIMUM_CONNECT_TIME)
             self.disconnect(ReasonCode.MAXIMUM_CONNECT_TIME, "the token has expired: connect again with a new one")
-        elif self.congested:
+        elif self.held & CONGESTED:
             self._on_stall_deadline()
-        elif self._idle_s and tick - self._heard_at > self._idle_s + 1 and not (self._asking or self._full):
-            self._count_refusal(ReasonCode.KEEP_ALIVE_TIMEOUT)
-            self.disconnect(ReasonCode.KEEP_ALIVE_TIMEOUT)
+        elif self.idle_s and tick - self.heard_at >= self.idle_s + 1 and not self.held:  # heard within that second
+            self.count_refusal(ReasonCode.KEEP_ALIVE_TIMEOUT)
+            self.disconnect(ReasonCode.KEEP_ALIVE_TIMEOUT)  # [MQTT5-3.1.2-22] [MQTT311-3.1.2-24]
         else:
-            self._set_deadline()
+            self.set_deadline()
 
     def _on_stall_deadline(self) -> None:
         left = self.buffered_bytes()
@@ -478,14 +352,14 @@ class Connection:
             self.abort_transport()
             return
         self._left = left
-        self._set_deadline()
+        self.set_deadline()
 
-    def _set_deadline(self) -> None:
+    def set_deadline(self) -> None:
         delays: list[float] = []
-        if self.congested:
+        if self.held & CONGESTED:
             delays.append(self.server.limits.stall_s)
-        elif self._idle_s:
-            delays.append(self._idle_s + 1 - (self.server.deadlines.tick - self._heard_at))  # heard within that second
+        elif self.idle_s:
+            delays.append(self.idle_s - (self.server.deadlines.tick - self.heard_at))
         if self.expires_at is not None:
             delays.append(self.expires_at - time.monotonic())
         if delays:
@@ -493,36 +367,76 @@ class Connection:
         else:
             self.server.deadlines.clear(self)
 
+    def send(self, packet: Packet) -> None:
+        """Write a packet that the client waits for. If it takes none so large, there is nothing left but to close."""
+        data = encode(packet, self.protocol_level)
+        if len(data) <= self.packet_bytes_max:  # [MQTT5-3.1.2-24]
+            self.write(data)
+        else:
+            self.count_refusal(ReasonCode.PACKET_TOO_LARGE)
+            self.disconnect(ReasonCode.PACKET_TOO_LARGE)
+
     def disconnect(self, reason_code: ReasonCode, text: str = "") -> None:
         """Say why if the client's level can hear it, then close."""
-        if not self._closing and self.session is not None and self.protocol_level == MQTT_5:
-            self.write(encode(Disconnect(reason_code, self._reason_string(text)), MQTT_5))
-        self.close()
+        if not self.held & CLOSING and self.session is not None and self.protocol_level == MQTT_5:
+            data = encode(Disconnect(reason_code, self.reason_string(text)), MQTT_5)  # [MQTT5-3.14.0-1]
+            if len(data) <= self.packet_bytes_max:
+                self.write(data)
+        self.close(reason_code)
 
-    def close(self) -> None:
-        """The session ends here; the transport gets `drain_s` to send what is buffered."""
-        if self._closing:
+    def close(self, reason_code: ReasonCode | None = None) -> None:
+        """The session lets go of the connection; the transport gets `drain_s` to send what is buffered."""
+        if self.held & CLOSING:
             return
-        self._closing = True  # nothing is written from here on [MQTT5-3.14.4-1]
-        self.server.end_session(self)
+        self.held |= CLOSING  # nothing is written from here on [MQTT5-3.14.4-1]
+        self.server.sessions.detach(self, reason_code)
         self.server.deadlines.set(self, self.server.limits.drain_s)
         self.close_transport()
 
-    def _reason_string(self, text: str) -> Properties:
+    def count_refusal(self, reason_code: ReasonCode) -> None:
+        self.server.counters.refusals[reason_code.name] += 1
+
+    def reason_string(self, text: str) -> Properties:
         if not text or not self.request_problem_information:  # [MQTT5-3.1.2-29]
+            return EMPTY_PROPERTIES
+        if len(text) * 4 + _PACKET_WITHOUT_REASON_BYTES > self.packet_bytes_max:
+            # [MQTT5-3.2.2-19] [MQTT5-3.4.2-2] [MQTT5-3.5.2-2] [MQTT5-3.14.2-3]
             return EMPTY_PROPERTIES
         return {PropertyId.REASON_STRING: text}
 
 
-_HANDLERS: dict[type, Callable[[Connection, Any], None]] = {
-    Publish: Connection._on_publish,
-    Puback: Connection._on_puback,
-    Pubrec: Connection._on_unexpected,
-    Pubrel: Connection._on_unexpected,
-    Pubcomp: Connection._on_unexpected,
-    Subscribe: Connection._on_subscribe,
-    Unsubscribe: Connection._on_unsubscribe,
-    Pingreq: Connection._on_pingreq,
-    Disconnect: Connection._on_disconnect,
-    Auth: Connection._on_unexpected,
+def _on_pingreq(connection: Connection, pingreq: Pingreq) -> None:
+    connection.write(_PINGRESP)  # [MQTT5-3.12.4-1] [MQTT311-3.12.4-1]
+
+
+def _on_unexpected(connection: Connection, packet: Any) -> None:
+    raise protocol_error(f"{type(packet).__name__.upper()} may not come now")
+
+
+_BEFORE_CONNECT: dict[type, Callable[[Connection, Any], None]] = {Connect: opening.on_connect}
+_NOTHING_QUICK: dict[bytes, Callable[[Connection, int], None]] = {}
+# The acknowledgements that say success, by their first two bytes: what follows is the packet id.
+_QUICK = {
+    b"\x40\x02": sending.acknowledged,
+    b"\x50\x02": sending.received,
+    b"\x62\x02": receiving.released,
+    b"\x70\x02": sending.completed,
+}
+HANDLERS: dict[type, Callable[[Connection, Any], None]] = {
+    Publish: receiving.on_publish,
+    Pubrel: receiving.on_pubrel,
+    Puback: sending.on_puback,
+    Pubrec: sending.on_pubrec,
+    Pubcomp: sending.on_pubcomp,
+    Subscribe: subscribing.on_subscribe,
+    Unsubscribe: subscribing.on_unsubscribe,
+    Pingreq: _on_pingreq,
+    Disconnect: opening.on_disconnect,
+    Auth: Connection.on_auth,
+}
+# During the authentication at CONNECT nothing else may come. [MQTT5-3.1.2-30]
+_BEFORE_AUTH: dict[type, Callable[[Connection, Any], None]] = {
+    **dict.fromkeys(HANDLERS, _on_unexpected),
+    Auth: Connection.on_auth,
+    Disconnect: opening.on_disconnect,
 }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
+
+_log = logging.getLogger(__name__)
 
 
 class HasDeadline(Protocol):
@@ -37,4 +40,7 @@ class Deadlines:
         self.tick += 1
         for item in self._slots.pop(self.tick, ()):
             item.deadline = 0
-            item.on_deadline(self.tick)
+            try:
+                item.on_deadline(self.tick)
+            except Exception:  # the others' time has come all the same
+                _log.exception("a deadline could not be handled")

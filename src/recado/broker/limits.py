@@ -12,18 +12,24 @@ class BrokerLimits:
     user_properties_max: int
     """User properties in one packet."""
     connections_max: int
-    """Open connections, of all transports."""
+    """Open connections, of all listeners."""
     connections_per_user_max: int
-    """The same of one user."""
+    """Sessions of one user, with or without a connection; anonymous clients are no user."""
+    connection_rate_max: int
+    """CONNECTs a second, of all listeners."""
     connect_timeout_s: int
-    """From the transport's opening to a whole CONNECT."""
+    """From the transport's opening to a whole CONNECT, and for each answer in an enhanced authentication."""
     keep_alive_max_s: int
     """The longest keep alive; who asks for more, or for none, gets this one in MQTT 5."""
+    publish_rate_max: int
+    """Publishes a second of one connection; beyond it the server stops reading until the next second."""
     receive_maximum: int
-    """QoS 1 publishes of one connection that are not acknowledged yet. Told to MQTT 5 clients; beyond it the server
-    stops reading from others."""
+    """Publishes of one connection that are under way. Told to MQTT 5 clients; beyond it the server stops reading from
+    others."""
+    received_max: int
+    """QoS 2 publishes of one 3.1.1 connection that wait for its PUBREL."""
     inflight_max: int
-    """QoS 1 deliveries to one connection that it has not acknowledged; an MQTT 5 client may ask for less."""
+    """QoS 1 and 2 deliveries to one connection that it has not acknowledged; an MQTT 5 client may ask for less."""
     send_buffer_bytes_max: int
     """Bytes that wait in one connection's transport; beyond it the connection falls behind."""
     stall_s: int
@@ -34,6 +40,23 @@ class BrokerLimits:
     """Topic filters with wildcards among them."""
     topic_levels_max: int
     topic_bytes_max: int
+    topic_aliases_max: int
+    """Topic aliases of one connection, each way."""
+    sessions_max: int
+    """Sessions that are kept after their connection."""
+    session_expiry_max_s: int
+    """How long a session is kept after its connection; who asks for more gets this, and 3.1.1 clients too."""
+    queue_messages_max: int
+    """QoS 1 and 2 publishes that wait for one session; what comes beyond it is dropped for that session."""
+    queue_bytes_max: int
+    """The bytes of their payloads."""
+    retained_messages_max: int
+    retained_bytes_max: int
+    """The bytes of all retained payloads."""
+    routes_max: int
+    """Topic names whose receivers are remembered."""
+    route_targets_max: int
+    """Receivers that are remembered, over all topic names."""
     log_cursors_max: int
     """Logs that one session may be behind in."""
     own_positions_max: int
@@ -44,5 +67,7 @@ class BrokerLimits:
     """Sessions that read on from the log at the same time."""
     log_page: int
     """Events in one such read."""
+    sys_interval_s: int
+    """How often the `$SYS` topics are brought up to date."""
     drain_s: int
     """How long a stopping server lets commits end and buffers empty."""

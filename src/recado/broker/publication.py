@@ -2,26 +2,70 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
+
 from recado.mqtt.codec import publish_frame
 from recado.mqtt.packets import MQTT_5
+from recado.mqtt.properties import EMPTY_PROPERTIES, Properties, PropertyId
+
+Frame = tuple[bytes, bytes]
+
+_FRAMES_MAX = 16  # a retained message lives on, and clients choose identifiers: else it would grow with each of them
 
 
-class Publication:
-    """`position` is its place in the topic's log, None for a signal, which is in no log and may be dropped."""
+class Publication(msgspec.Struct, eq=False):
+    """`position` is its place in the topic's log, None if the topic is no log. `retain` is as it was published.
 
-    __slots__ = ("_frames", "payload", "position", "qos", "topic_name")
+    `properties` are forwarded as they are [MQTT5-3.3.2-17] [MQTT5-3.3.2-18]; `expires_at_ms` (Unix time, 0 for never)
+    stands for the message expiry interval, which is not among them. `frames` are the forms built so far.
+    """
 
-    def __init__(self, topic_name: str, payload: bytes, qos: int, position: int | None = None) -> None:
-        self.topic_name = topic_name
-        self.payload = payload
-        self.qos = qos
-        self.position = position
-        self._frames: dict[int, tuple[bytes, bytes]] = {}
+    topic_name: str
+    payload: bytes
+    qos: int
+    position: int | None = None
+    retain: bool = False
+    properties: Properties = EMPTY_PROPERTIES
+    expires_at_ms: int = 0
+    frames: dict[Any, Frame] = {}
 
-    def frame(self, protocol_level: int, qos: int) -> tuple[bytes, bytes]:
+    def frame(self, protocol_level: int, qos: int, retain: bool = False) -> Frame:
         """The packet's bytes before and after its packet id; at QoS 0 the first part is all of it."""
-        key = qos if protocol_level != MQTT_5 else qos + 4
-        frame = self._frames.get(key)
+        key = qos | retain << 2 | (protocol_level == MQTT_5) << 3
+        frame = self.frames.get(key)
         if frame is None:
-            frame = self._frames[key] = publish_frame(self.topic_name, self.payload, qos, False, protocol_level)
+            frame = publish_frame(self.topic_name, self.payload, qos, retain, protocol_level, self.properties)
+            self.frames[key] = frame = frame if qos else (frame[0] + frame[1], b"")
         return frame
+
+    def frame_5(
+        self, qos: int, retain: bool, identifiers: tuple[int, ...], alias: int, is_alias_known: bool, now_ms: int
+    ) -> Frame:
+        """The same for an MQTT 5 client that gets more: its subscription identifiers, a topic alias (0 for none), or
+        what is left of the message expiry interval."""
+        left_s = self.seconds_left(now_ms) if self.expires_at_ms else 0
+        key = (qos, retain, identifiers, alias, is_alias_known, left_s)
+        frame = self.frames.get(key)
+        if frame is None:
+            if len(self.frames) >= _FRAMES_MAX:
+                self.frames.clear()
+            properties = dict(self.properties)
+            if self.expires_at_ms:
+                properties[PropertyId.MESSAGE_EXPIRY_INTERVAL] = left_s  # [MQTT5-3.3.2-6]
+            if identifiers:
+                properties[PropertyId.SUBSCRIPTION_IDENTIFIER] = list(identifiers)  # [MQTT5-3.3.4-3] [MQTT5-3.3.4-4]
+            if alias:
+                properties[PropertyId.TOPIC_ALIAS] = alias
+            topic_name = "" if is_alias_known else self.topic_name
+            frame = publish_frame(topic_name, self.payload, qos, retain, MQTT_5, properties)
+            self.frames[key] = frame
+        return frame
+
+    def seconds_left(self, now_ms: int) -> int:
+        """Of the message expiry interval, rounded up; 0 once it has passed, as it may have for what is sent again."""
+        return max(0, -((now_ms - self.expires_at_ms) // 1000))
+
+    def has_expired(self, now_ms: int) -> bool:
+        return 0 < self.expires_at_ms <= now_ms  # [MQTT5-3.3.2-5]

@@ -1,4 +1,4 @@
-"""MQTT over TCP."""
+"""MQTT over a stream: TCP, TLS or a Unix socket."""
 
 from __future__ import annotations
 
@@ -6,13 +6,23 @@ import asyncio
 from typing import cast
 
 from recado.broker.connection import Connection
+from recado.broker.listener import Listener
 from recado.broker.server import Server
 
 
 class TcpConnection(Connection, asyncio.Protocol):
-    transport_name = "tcp"
+    """`peer` is what a PROXY header said, None if it said nothing."""
 
-    __slots__ = ("_transport", "write")
+    __slots__ = ("_announced", "_transport", "write")
+
+    def __init__(self, server: Server, listener: Listener, peer: str | None = None) -> None:
+        super().__init__(server, listener)
+        self._announced = peer
+
+    @property
+    def peer(self) -> str:
+        """The client's address and port, such as 203.0.113.7:51234 or [2001:db8::7]:51234, or unix."""
+        return self._announced or peer_of(self._transport)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -52,13 +62,16 @@ class TcpConnection(Connection, asyncio.Protocol):
         return self._transport.get_write_buffer_size()
 
 
-async def listen_tcp(server: Server, host: str, port: int) -> tuple[asyncio.Server, int]:
-    """Listen; port 0 is any free one. Returns the listener and its port."""
-    loop = asyncio.get_running_loop()
-    listener = await loop.create_server(lambda: TcpConnection(server), host, port, backlog=4096)
-    return listener, bound_port(listener)
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """Who is at the other end, as the socket knows it: for a proxy's client that is the proxy."""
+    match transport.get_extra_info("peername"):
+        case (str(host), int(port), *_):
+            return address(host, port)
+        case None:
+            return "unknown"
+        case _:
+            return "unix"
 
 
-def bound_port(listener: asyncio.Server) -> int:
-    address: tuple[str, int] = listener.sockets[0].getsockname()
-    return address[1]
+def address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -105,18 +105,26 @@ class Decoder:
             self._keep_rest()
             self._tail += data
 
+    def is_empty(self) -> bool:
+        """Whether everything that came has been handed out."""
+        return self._offset == self._size and not self._tail
+
     def next_packet(self) -> Packet | None:
         """Return the next packet, or None until more bytes come."""
         data = self._data
         start = self._offset
         left = self._size - start
         if left < 2:
-            return self._wait(2)
+            return self._wait(2) if left or self._tail else None
         first = data[start]
         length = data[start + 1]
         offset = start + 2
         if length > 0x7F:
-            length, offset = read_variable_byte_integer(data, start + 1, self._size)
+            try:
+                length, offset = read_variable_byte_integer(data, start + 1, self._size)
+            except ProtocolError:
+                self._check_first_byte(first)  # is to blame before the length, as it is when it comes alone
+                raise
             if not offset:
                 return self._wait(left + 1)
         end = offset + length
@@ -125,7 +133,11 @@ class Decoder:
         if end > self._size:
             return self._wait(end - start)
         packet = self._decode[first](self, data, first, offset, end)
-        self._offset = end
+        if end == self._size:
+            self._data = b""  # an idle connection holds no received bytes
+            self._offset = self._size = 0
+        else:
+            self._offset = end
         return packet
 
     def _wait(self, wanted: int) -> Packet | None:

@@ -124,6 +124,8 @@ def _properties_at(protocol_level: int, properties: Properties) -> bytes:
 
 
 def _encode_publish(packet: Publish, level: int) -> bytes:
+    if packet.dup and not packet.qos:
+        raise ValueError("DUP needs QoS 1 or 2")  # [MQTT5-3.3.1-2] [MQTT311-3.3.1-2]
     head, tail = publish_frame(
         packet.topic_name, packet.payload, packet.qos, packet.retain, level, packet.properties, packet.dup
     )

@@ -89,6 +89,15 @@ def decode_string(raw: bytes) -> str:
     return text
 
 
+def is_utf_8(payload: bytes) -> bool:
+    """Tell whether a payload is what a payload format indicator of 1 says."""
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def read_binary(data: bytes, offset: int, end: int) -> tuple[bytes, int]:
     start = offset + 2
     if start > end:

@@ -1,18 +1,25 @@
 """One session on the server's side, sans-I/O: its subscriptions, its QoS flows, and how far it has read of each log.
 
-A session belongs to (user, client id). A publication that has a position in its topic's log needs no queue: a session
-that has no room keeps one `LogCursor` for that topic and reads on when it has. Nobody else waits for it.
+A session belongs to (user, client id). It is kept after its connection if its expiry interval is not 0; then `key`
+names it in the storage, which holds its queue and what is in flight while it has no connection.
+
+A publication that has a position in its topic's log needs no queue at all: a session that has no room keeps one
+`LogCursor` for that topic and reads on when it has. Nobody else waits for it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
 
-from recado.mqtt.packets import SubscriptionRequest
-from recado.mqtt.reason_codes import ReasonCode
-from recado.mqtt.topics import has_wildcard, matches
+from recado.mqtt.packets import Will
+from recado.mqtt.reason_codes import ReasonCode, protocol_error
+from recado.mqtt.subscription import Subscription
 
 PACKET_IDS = 65_535
+NEVER = 0xFFFF_FFFF  # a session expiry interval [MQTT5 3.1.2.11.2]
+RELEASED: Final = object()  # in flight since before a restart, with nothing but its PUBREL left to send
 _NONE: set[int] = set()  # shared by the cursors that have none of their own; never changed
 
 
@@ -33,36 +40,66 @@ class LogCursor:
 
 
 class Session:
-    """`connection` is the shell's, None while there is none; `receive_maximum` bounds what waits for a PUBACK."""
+    """`connection` is the shell's, None while there is none; `receive_maximum` bounds what waits for the peer's
+    acknowledgement.
+
+    `inflight` has what was sent at QoS 1 and 2 and is not over, in the order of sending; `exactly_once` has the QoS 2
+    among them: False until PUBREC, then True until PUBCOMP. `incoming` has the peer's publishes that are not answered
+    yet, `received` those of QoS 2 whose PUBREC was sent and whose PUBREL has not come. `queue` holds in memory what
+    there is no room for now; for a session that is kept `queued` counts what the storage holds instead. `claimant` is a
+    connection that is about to get the session, `lapse` what will become of a session without one.
+    """
 
     __slots__ = (
         "_freed",
         "_last_packet_id",
+        "claimant",
+        "claiming",
         "client_id",
         "connection",
         "cursors",
+        "exactly_once",
+        "expiry_interval",
         "incoming",
         "inflight",
+        "key",
+        "lapse",
+        "queue",
+        "queue_bytes",
+        "queued",
+        "queued_bytes",
         "receive_maximum",
+        "received",
         "subscriptions",
         "user",
-        "wildcards",
+        "will",
     )
 
-    def __init__(self, user: str, client_id: str, receive_maximum: int) -> None:
+    def __init__(self, user: str, client_id: str, receive_maximum: int, expiry_interval: int = 0) -> None:
         self.user = user
         self.client_id = client_id
         self.receive_maximum = receive_maximum
+        self.expiry_interval = expiry_interval
+        self.key = 0
         self.connection: Any = None
-        self.subscriptions: dict[str, SubscriptionRequest] = {}
-        self.wildcards: dict[str, SubscriptionRequest] = {}
+        self.lapse: Any = None
+        self.will: Will | None = None
+        self.subscriptions: dict[str, Subscription] = {}
         self.cursors: dict[str, LogCursor] = {}
-        self.inflight: set[int] = set()
-        self.incoming: dict[int, tuple[ReasonCode, str] | None] = {}
+        self.inflight: dict[int, Any] = {}
+        self.exactly_once: dict[int, bool] = {}
+        self.incoming: dict[int, tuple[int, ReasonCode, str] | None] = {}
+        self.received: dict[int, None] = {}
+        self.queue: deque[Any] | None = None
+        self.queue_bytes = 0
+        self.queued = 0
+        self.queued_bytes = 0
+        self.claimant: Any = None
+        self.claiming = False
         self._last_packet_id = 0
         self._freed = 0
 
-    # Outgoing, QoS 1
+    # Outgoing, QoS 1 and 2
 
     def has_window(self) -> bool:
         return len(self.inflight) < self.receive_maximum  # [MQTT5-3.3.4-9]
@@ -70,40 +107,81 @@ class Session:
     def window(self) -> int:
         return self.receive_maximum - len(self.inflight)
 
-    def take_packet_id(self) -> int:
-        """A packet id that is not in use [MQTT5-2.2.1-4]; ask `has_window` before."""
+    def sending(self, publication: Any, qos: int) -> int:
+        """A packet id that is not in use [MQTT5-2.2.1-4] [MQTT311-2.3.1-4]; ask `has_window` before."""
+        inflight = self.inflight
         packet_id = self._last_packet_id % PACKET_IDS + 1
-        while packet_id in self.inflight:
+        while packet_id in inflight:
             packet_id = packet_id % PACKET_IDS + 1
         self._last_packet_id = packet_id
-        self.inflight.add(packet_id)
+        inflight[packet_id] = publication
+        if qos == 2:
+            self.exactly_once[packet_id] = False
         return packet_id
 
-    def acknowledged(self, packet_id: int) -> bool:
-        """The peer's PUBACK came; True after each half of the window, which is when reading a log on is worth it."""
-        self.inflight.discard(packet_id)
+    def acknowledged(self, packet_id: int) -> Any:
+        """PUBACK came. Returns what was in flight, None if nothing was. Raises ProtocolError for a QoS 2 publish."""
+        if self.exactly_once and packet_id in self.exactly_once:
+            raise protocol_error(f"PUBACK for packet id {packet_id}, which was sent at QoS 2")
         self._freed += 1
-        if self._freed * 2 < self.receive_maximum:
+        return self.inflight.pop(packet_id, None)
+
+    def released(self, packet_id: int) -> bool:
+        """PUBREC came: from here on only PUBREL is sent [MQTT5-4.3.3-5] [MQTT311-4.3.3-1]. False if the packet id is
+        not in flight."""
+        exactly_once = self.exactly_once
+        if packet_id not in exactly_once:
+            if packet_id in self.inflight:
+                raise protocol_error(f"PUBREC for packet id {packet_id}, which was sent at QoS 1")
+            return False
+        exactly_once[packet_id] = True
+        return True
+
+    def refused(self, packet_id: int) -> Any:
+        """PUBREC with a failure came: the publish is over. Returns what was in flight, None if nothing was."""
+        if not self.released(packet_id):
+            return None
+        del self.exactly_once[packet_id]
+        self._freed += 1
+        return self.inflight.pop(packet_id)
+
+    def completed(self, packet_id: int) -> Any:
+        """PUBCOMP came. Returns what was in flight, None if nothing was. Raises ProtocolError without a PUBREC."""
+        is_released = self.exactly_once.get(packet_id)
+        if is_released is None:
+            return None
+        if not is_released:
+            raise protocol_error(f"PUBCOMP for packet id {packet_id} without a PUBREC")
+        del self.exactly_once[packet_id]
+        self._freed += 1
+        return self.inflight.pop(packet_id)
+
+    def half_window_freed(self) -> bool:
+        """True after each half of the window, or when nothing is in flight: then reading a log on is worth it."""
+        if self._freed * 2 < self.receive_maximum and self.inflight:
             return False
         self._freed = 0
         return True
 
-    # Incoming, QoS 1
+    # Incoming, QoS 1 and 2
 
-    def received(self, packet_id: int) -> None:
+    def expect(self, packet_id: int) -> None:
         """A PUBLISH came; it is answered in its turn, when `settle` says how."""
         self.incoming[packet_id] = None
 
-    def settle(self, packet_id: int, reason_code: ReasonCode, text: str = "") -> list[tuple[int, ReasonCode, str]]:
-        """Say how a PUBLISH ended. Returns the acknowledgements that are due now, in the order of the PUBLISHes."""
+    def settle(
+        self, packet_id: int, qos: int, reason_code: ReasonCode, text: str = ""
+    ) -> list[tuple[int, int, ReasonCode, str]]:
+        """Say how a PUBLISH ended. Returns the acknowledgements that are due now, as (packet id, QoS, code, text), in
+        the order of the PUBLISHes [MQTT5-4.6.0-2] [MQTT5-4.6.0-3] [MQTT311-4.6.0-2] [MQTT311-4.6.0-3]."""
         incoming = self.incoming
-        incoming[packet_id] = (reason_code, text)
+        incoming[packet_id] = (qos, reason_code, text)
         due = []
-        for pending_id, outcome in incoming.items():  # [MQTT5-4.6.0-2]
+        for pending_id, outcome in incoming.items():
             if outcome is None:
                 break
             due.append((pending_id, *outcome))
-        for pending_id, _, _ in due:
+        for pending_id, _, _, _ in due:
             del incoming[pending_id]
         return due
 
@@ -161,27 +239,23 @@ class Session:
     def read_later(self, topic_name: str) -> None:
         self.cursors[topic_name] = self.cursors.pop(topic_name)
 
-    # Subscriptions
+    # Resuming
 
-    def has_room_for(self, topic_filter: str, subscriptions_max: int, wildcards_max: int) -> bool:
-        """Whether a subscription may be added; one that replaces another always may."""
-        if topic_filter in self.subscriptions or topic_filter in self.wildcards:
-            return True
-        if has_wildcard(topic_filter) and len(self.wildcards) >= wildcards_max:
-            return False
-        return len(self.subscriptions) + len(self.wildcards) < subscriptions_max
+    def let_go(self) -> None:
+        """The connection is gone: the storage has the flows of a session that is kept, and nobody needs the others."""
+        self.inflight.clear()
+        self.exactly_once.clear()
+        self.incoming.clear()
+        self.received.clear()
+        self.cursors.clear()
+        self.queue = None
+        self.queue_bytes = 0
+        self._freed = 0
 
-    def granted(self, topic_name: str, matched: dict[str, bool] | None = None) -> SubscriptionRequest | None:
-        """The subscription under which the session gets `topic_name`: the one with the highest QoS if several match.
-
-        `matched` remembers filters for this topic: most sessions have the same ones, and matching is the dear part.
-        """
-        best = self.subscriptions.get(topic_name)
-        if matched is None:
-            matched = {}
-        for topic_filter, subscription in self.wildcards.items():
-            if (found := matched.get(topic_filter)) is None:
-                found = matched[topic_filter] = matches(topic_filter, topic_name)
-            if found and (best is None or subscription.qos > best.qos):
-                best = subscription
-        return best
+    def resume(self, inflight: Sequence[tuple[int, Any, int]], received: Sequence[int]) -> None:
+        """Take up the flows again: (packet id, publication or RELEASED, QoS), in the order of sending."""
+        for packet_id, publication, qos in inflight:
+            self.inflight[packet_id] = publication
+            if qos == 2:
+                self.exactly_once[packet_id] = publication is RELEASED
+        self.received.update(dict.fromkeys(received))

@@ -1,4 +1,6 @@
-"""Topic names and topic filters: what is valid, and what matches. Everything is linear and nothing recurses.
+"""Topic names and topic filters: what is valid, what matches, and a tree that holds many of either.
+
+Everything is linear and nothing recurses.
 
 The validators raise ProtocolError with 0x90 (names) or 0x8F (filters), which is also what an answer to one bad filter
 in a SUBSCRIBE says. Their limits come from the caller, who owns them: `bytes_max` of UTF-8, `levels_max` levels.
@@ -6,10 +8,12 @@ in a SUBSCRIBE says. Their limits come from the caller, who owns them: `bytes_ma
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from recado.mqtt.properties import decode_string
 from recado.mqtt.reason_codes import ProtocolError, ReasonCode, malformed
+
+T = TypeVar("T")
 
 SHARE_PREFIX = "$share/"
 TOPIC_BYTES_MAX = 65_535
@@ -68,7 +72,7 @@ def split_share(topic_filter: str) -> ShareFilter:
     if not topic_filter.startswith(SHARE_PREFIX) and topic_filter != "$share":
         return ShareFilter(None, topic_filter)
     share_name, _, shared_filter = topic_filter[len(SHARE_PREFIX) :].partition("/")
-    if not share_name or has_wildcard(share_name):  # [MQTT5-4.8.2-1]
+    if not share_name or has_wildcard(share_name):  # [MQTT5-4.8.2-1] [MQTT5-4.8.2-2]
         raise ProtocolError(ReasonCode.TOPIC_FILTER_INVALID, "a share name is empty or has a wildcard")
     if not shared_filter:
         raise ProtocolError(ReasonCode.TOPIC_FILTER_INVALID, "a shared filter is empty")  # [MQTT5-4.8.2-2]
@@ -125,3 +129,72 @@ def _validate_wildcards(topic_filter: str) -> None:
     if "#" in levels[:-1]:
         text = '"#" is not in the last level'  # [MQTT5-4.7.1-1] [MQTT311-4.7.1-2]
         raise ProtocolError(ReasonCode.TOPIC_FILTER_INVALID, text)
+
+
+class Level(Generic[T]):
+    """A level of a TopicTree: the levels below it by name, and what the topic that ends here has, if one does."""
+
+    __slots__ = ("children", "value")
+
+    def __init__(self) -> None:
+        self.children: dict[str, Level[T]] = _NO_CHILDREN
+        self.value: T | None = None
+
+
+_NO_CHILDREN: dict[str, Level[Any]] = {}  # shared by the levels that have none; never changed
+
+
+class TopicTree(Generic[T]):
+    """A value, never None, for each of many topic names, or of many filters: by the whole of it, or level by level.
+
+    A wildcard is a level like any other: "+" and "#" in `children` are those of filters.
+    """
+
+    __slots__ = ("_ends", "root")
+
+    def __init__(self) -> None:
+        self.root: Level[T] = Level()
+        self._ends: dict[str, Level[T]] = {}
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def get(self, topic: str) -> T | None:
+        end = self._ends.get(topic)
+        return None if end is None else end.value
+
+    def set(self, topic: str, value: T) -> T | None:
+        """Returns the value that was there before."""
+        end = self._ends.get(topic)
+        if end is None:
+            end = self._ends[topic] = self._grow(topic)
+        before, end.value = end.value, value
+        return before
+
+    def remove(self, topic: str) -> T | None:
+        """Returns the value that was there. Of the topic's levels, those that nothing else needs go too."""
+        end = self._ends.pop(topic, None)
+        if end is None:
+            return None
+        value, end.value = end.value, None
+        self._prune(topic)
+        return value
+
+    def _grow(self, topic: str) -> Level[T]:
+        level = self.root
+        for name in topic.split("/"):
+            if level.children is _NO_CHILDREN:
+                level.children = {}
+            if (child := level.children.get(name)) is None:
+                child = level.children[name] = Level()
+            level = child
+        return level
+
+    def _prune(self, topic: str) -> None:
+        path = [self.root]
+        names = topic.split("/")
+        for name in names:
+            path.append(path[-1].children[name])
+        while names and path[-1].value is None and not path[-1].children:
+            path.pop()
+            del path[-1].children[names.pop()]

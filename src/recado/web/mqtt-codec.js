@@ -84,7 +84,7 @@ const TYPES = /** @type {const} */ ({
 /** @typedef {"byte" | "two" | "four" | "varint" | "binary" | "text" | "pair"} FieldKind */
 
 /**
- * Identifier, name and kind of every MQTT 5 property [MQTT5-2.2.2.2].
+ * Identifier, name and kind of every MQTT 5 property MQTT 5.0 2.2.2.2.
  *
  * @type {Array<[number, keyof Properties, FieldKind]>}
  */

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from recado.broker.hooks import Identity, LogPage, Outcome, Refused
+from recado.broker.hooks import Challenge, Identity, LogPage, Outcome, Refused
 from recado.broker.limits import BrokerLimits
 from recado.broker.publication import Publication
 from recado.broker.server import Server
@@ -27,11 +27,13 @@ from recado.chat.ids import is_valid_id
 from recado.chat.message import parse_message
 from recado.chat.principal import Principal
 from recado.mqtt.packets import Connect, Publish, SubscriptionRequest
+from recado.mqtt.properties import PropertyId
 from recado.mqtt.reason_codes import ReasonCode
 from recado.mqtt.session import Session
-from recado.mqtt.topics import has_wildcard, split_share
+from recado.mqtt.topics import has_wildcard
 
-_QOS_MAX = 1
+_QOS_MAX = 2
+_METHOD = "token"
 _log = logging.getLogger(__name__)
 
 # What a client is told for each refusal. SERVER_BUSY ends the connection without an acknowledgement, so that the client
@@ -65,6 +67,9 @@ class EmbeddedBroker:
     """
 
     chat: Chat
+    shared_subscriptions = False
+    on_acknowledged = None
+    may_receive = None
 
     def __init__(self, authenticate: Callable[[str], Principal], limits: BrokerLimits) -> None:
         self._authenticate = authenticate
@@ -79,30 +84,52 @@ class EmbeddedBroker:
             if event.type == MEMBER_REMOVED and event.user is not None:
                 self.server.stop_log(event.user, topic_name)
             publication = Publication(topic_name, encode_event(event), _QOS_MAX, event.seq)
-            self.server.publish(publication, entry.recipients, entry.origin)
+            self.server.publish_to(publication, entry.recipients, entry.origin)
 
     def signal(self, conversation: str, recipients: frozenset[str], payload: bytes) -> None:
-        self.server.publish(Publication(f"c/{conversation}/live", payload, 0), recipients)
+        self.server.publish_to(Publication(f"c/{conversation}/live", payload, 0), recipients)
 
     # recado.broker.hooks.Hooks
 
-    async def authenticate(self, connect: Connect) -> Identity:
-        """The password is the user's token; a user name, if given, must be the token's own."""
+    async def authenticate(self, connect: Connect, challenge: Challenge) -> Identity:
+        """The password is the user's token, or the data of the authentication method `token`; a user name, if given,
+        must be the token's own."""
+        method = connect.properties.get(PropertyId.AUTHENTICATION_METHOD)
+        if method is None:
+            identity = self._identity(connect.password or b"")
+        else:
+            _check_method(method)
+            identity = self._identity(connect.properties.get(PropertyId.AUTHENTICATION_DATA, b""))
+        if connect.username not in (None, identity.user):
+            raise Refused(ReasonCode.BAD_USER_NAME_OR_PASSWORD, "the user name is not the one that the token is for")
+        return identity
+
+    async def reauthenticate(self, session: Session, method: str, data: bytes, challenge: Challenge) -> Identity:
+        """A newer token: the connection goes on until that one expires."""
+        _check_method(method)
+        return self._identity(data)
+
+    def _identity(self, token: bytes) -> Identity:
         try:
-            principal = self._authenticate((connect.password or b"").decode())
+            principal = self._authenticate(token.decode())
         except (Unauthenticated, UnicodeDecodeError) as error:
             text = error.message if isinstance(error, Unauthenticated) else "the password is no token"
             raise Refused(ReasonCode.BAD_USER_NAME_OR_PASSWORD, text) from None
         if principal.is_host or principal.user is None:
             raise Refused(ReasonCode.NOT_AUTHORIZED, "connect as a user: the host application talks over HTTP")
-        if connect.username not in (None, principal.user):
-            raise Refused(ReasonCode.BAD_USER_NAME_OR_PASSWORD, "the user name is not the one that the token is for")
         return Identity(principal.user, principal.expires_at_s)
+
+    def response_information(self, session: Session) -> str | None:
+        return None
+
+    def on_connected(self, session: Session) -> None:
+        pass
+
+    def on_disconnected(self, session: Session, reason_code: ReasonCode | None) -> None:
+        pass
 
     async def authorize_subscription(self, session: Session, subscription: SubscriptionRequest) -> ReasonCode:
         topic_filter = subscription.topic_filter
-        if split_share(topic_filter).share_name is not None:
-            return ReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
         root, _, rest = topic_filter.partition("/")
         conversation, _, below = rest.partition("/")
         granted = ReasonCode(min(subscription.qos, _QOS_MAX))
@@ -188,6 +215,12 @@ class EmbeddedBroker:
         except ChatError as error:
             raise Refused(ReasonCode.SERVER_BUSY, error.message) from None
         return LogPage([(event.seq, encode_event(event)) for event in page.events], page.last_seq)
+
+
+def _check_method(method: str) -> None:
+    if method != _METHOD:
+        text = f"the authentication method is {_METHOD}, or none with the token as the password"
+        raise Refused(ReasonCode.BAD_AUTHENTICATION_METHOD, text)  # [MQTT5-4.12.0-1]
 
 
 def _outcome(refusal: ChatError) -> Outcome:

@@ -1,7 +1,8 @@
-"""The database file: opened, locked against a second process, brought up to date, and copied while in use."""
+"""A database file: opened, locked against a second process, brought up to date, and copied while in use."""
 
 import fcntl
 import os
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import IO
@@ -10,6 +11,20 @@ import apsw
 
 BUSY_TIMEOUT_MS = 5_000
 _READ_CACHE_KIB = 8 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What a database holds: its migrations lie in `package`, and `application_id` marks its files."""
+
+    package: str
+    application_id: int
+    command: str
+    """The command whose database it is, for who opens the wrong one."""
+
+
+CONVERSATIONS = Schema(__package__, 0, "recado serve")
+SESSIONS = Schema("recado.adapters.broker.sqlite", 0x5243_4201, "recado broker")
 
 
 class DatabaseUnusable(Exception):
@@ -48,16 +63,18 @@ def lock(path: Path) -> IO[str]:
     return held
 
 
-def open_writer(path: Path) -> apsw.Connection:
-    """The one connection that writes, with the schema up to date. Raises DatabaseUnusable."""
+def open_writer(path: Path | None, schema: Schema) -> apsw.Connection:
+    """The one connection that writes, with the schema up to date; no path: in memory. Raises DatabaseUnusable."""
     try:
-        path.touch(mode=0o600)  # what people write to each other is for this account alone; -wal and -shm follow it
-        db = apsw.Connection(str(path))
+        if path is not None:
+            path.touch(mode=0o600)  # what people write to each other is for this account alone; -wal and -shm follow it
+        db = apsw.Connection(":memory:" if path is None else str(path))
         db.set_busy_timeout(BUSY_TIMEOUT_MS)
+        check(db, schema)
         db.pragma("journal_mode", "wal")
         db.pragma("synchronous", "full")
         db.pragma("foreign_keys", True)
-        migrate(db)
+        migrate(db, schema)
     except (apsw.Error, OSError) as error:
         raise DatabaseUnusable(f"cannot use {path} as a database: {error}") from error
     return db
@@ -70,25 +87,41 @@ def open_reader(path: Path) -> apsw.Connection:
     return db
 
 
-def migrations() -> list[tuple[int, str]]:
+def migrations(schema: Schema = CONVERSATIONS) -> list[tuple[int, str]]:
     """(number, SQL) of each numbered file in `migrations/`, in order."""
-    folder = files(__package__).joinpath("migrations")
+    folder = files(schema.package).joinpath("migrations")
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
     return [(int(name.split("_")[0]), folder.joinpath(name).read_text("utf-8")) for name in names]
 
 
-def migrate(db: apsw.Connection) -> None:
+def check(db: apsw.Connection, schema: Schema) -> None:
+    """Raise DatabaseUnusable, and touch nothing, if this is a database of something else or of a newer Recado."""
+    found, version = db.pragma("application_id"), db.pragma("user_version")
+    if found != schema.application_id and not _is_empty(db):
+        owners = {known.application_id: f"`{known.command}`" for known in (CONVERSATIONS, SESSIONS) if version}
+        raise DatabaseUnusable(
+            f"{db.filename} is the database of {owners.get(found, 'another program')}, "
+            f"not of `{schema.command}`: use another one here"
+        )
+    newest = migrations(schema)[-1][0]
+    if version > newest:
+        raise DatabaseUnusable(
+            f"the database was made by a newer Recado (schema {version}, this one knows {newest}): upgrade Recado"
+        )
+
+
+def _is_empty(db: apsw.Connection) -> bool:
+    return not db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+
+
+def migrate(db: apsw.Connection, schema: Schema = CONVERSATIONS) -> None:
     """Run the migrations that the file has not had, each in a transaction with its number."""
     version = db.pragma("user_version")
-    known = migrations()
-    if version > known[-1][0]:
-        raise DatabaseUnusable(
-            f"the database was made by a newer Recado (schema {version}, this one knows {known[-1][0]}): upgrade Recado"
-        )
-    for number, sql in known:
+    for number, sql in migrations(schema):
         if number > version:
             with db:
                 db.execute(sql)
+                db.execute(f"PRAGMA application_id = {schema.application_id}")
                 db.execute(f"PRAGMA user_version = {number}")
 
 

@@ -7,7 +7,6 @@ delivered before it is on disk. Reads run on a few threads and see every write t
 
 import asyncio
 import logging
-import queue
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 import apsw
 
 from recado.adapters.store.sqlite import files
+from recado.adapters.store.sqlite.group_commit import GroupCommit, Outcome
 from recado.adapters.store.sqlite.limits import SqliteLimits
 from recado.adapters.store.sqlite.reader import Reader
 from recado.adapters.store.sqlite.writer import Writer
@@ -27,8 +27,7 @@ from recado.ports import ConversationPage, EventPage, Membership, NewConversatio
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-_Write = tuple[Callable[[Writer], Any], "asyncio.Future[Any]"]
-_Outcome = tuple["asyncio.Future[Any]", Any, Exception | None]
+_Ticket = asyncio.Future[Any]
 
 
 class SqliteStore:
@@ -41,11 +40,10 @@ class SqliteStore:
         self._loop = asyncio.get_running_loop()
         self._lock = files.lock(path)
         try:
-            self._db = files.open_writer(path)
+            self._db = files.open_writer(path, files.CONVERSATIONS)
         except BaseException:
             self._lock.close()
             raise
-        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._pending_writes = 0
         self._pending_sends: dict[str, int] = {}
         self._pending_reads = 0
@@ -53,8 +51,9 @@ class SqliteStore:
         self._readers = threading.local()
         self._reader_connections: list[apsw.Connection] = []
         self._reads = ThreadPoolExecutor(limits.reader_threads, "recado-read")
-        self._writer_thread = threading.Thread(target=self._run_writer, name="recado-write", daemon=True)
-        self._writer_thread.start()
+        self._writes: GroupCommit[Writer, _Ticket] = GroupCommit(
+            Writer(self._db, limits.logs_in_memory_max), limits.batch_writes_max, self._settle, (ChatError,)
+        )
 
     @classmethod
     def open(cls, path: Path, limits: SqliteLimits) -> "SqliteStore":
@@ -98,33 +97,10 @@ class SqliteStore:
             raise Unavailable("the store is too busy; try again")
         self._pending_writes += 1
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put((run, future))
+        self._writes.put(run, future)
         return future
 
-    def _run_writer(self) -> None:
-        writer = Writer(self._db, self._limits.logs_in_memory_max)
-        while batch := self._next_batch():
-            committed, outcomes = _commit(writer, batch)
-            self._loop.call_soon_threadsafe(self._settle, committed, outcomes)
-
-    def _next_batch(self) -> list[_Write]:
-        """Wait for a write, then take what else is there. Empty when the store closes."""
-        first = self._queue.get()
-        if first is None:
-            return []
-        batch = [first]
-        try:
-            while len(batch) < self._limits.batch_writes_max:
-                write = self._queue.get_nowait()
-                if write is None:
-                    self._queue.put(None)  # for the next call: what came before it is committed first
-                    break
-                batch.append(write)
-        except queue.Empty:
-            pass
-        return batch
-
-    def _settle(self, committed: list[Committed], outcomes: list[_Outcome]) -> None:
+    def _settle(self, committed: list[Committed] | None, outcomes: list[Outcome[_Ticket]]) -> None:
         self._pending_writes -= len(outcomes)
         try:
             if committed:
@@ -136,8 +112,10 @@ class SqliteStore:
                 continue
             if error is None:
                 future.set_result(result)
-            else:
+            elif isinstance(error, ChatError):
                 future.set_exception(error)
+            else:
+                future.set_exception(Unavailable("the store cannot write now; try again"))
 
     # Reads
 
@@ -192,44 +170,9 @@ class SqliteStore:
         if self._closed:
             return
         self._closed = True
-        self._queue.put(None)
-        await asyncio.to_thread(self._writer_thread.join)
-        await asyncio.sleep(0)  # the last settlement was scheduled before this
+        await self._writes.close()
         await asyncio.to_thread(self._reads.shutdown)
         for db in self._reader_connections:
             db.close()
         await asyncio.to_thread(self._db.close)  # the last one, so that everything ends up in the one file
         self._lock.close()
-
-
-def _commit(writer: Writer, batch: Sequence[_Write]) -> tuple[list[Committed], list[_Outcome]]:
-    """Run the writes in one transaction. If that fails, nothing of it stays and all of them are unavailable."""
-    outcomes: list[_Outcome] = []
-    try:
-        writer.begin()
-        for run, future in batch:
-            try:
-                outcomes.append((future, run(writer), None))
-            except ChatError as refusal:
-                outcomes.append((future, None, refusal))
-        return writer.commit(), outcomes
-    except Exception as error:
-        _roll_back(writer)
-        if len(batch) > 1 and not isinstance(error, apsw.FullError | apsw.IOError | apsw.BusyError):
-            return _commit_one_by_one(writer, batch)
-        _log.error("the store could not commit: %s", error)
-        failure = Unavailable("the store cannot write now; try again")
-        return [], [(future, None, failure) for _, future in batch]
-
-
-def _commit_one_by_one(writer: Writer, batch: Sequence[_Write]) -> tuple[list[Committed], list[_Outcome]]:
-    """So that one write that the store chokes on fails no neighbour."""
-    parts = [_commit(writer, [write]) for write in batch]
-    return [entry for part, _ in parts for entry in part], [outcome for _, part in parts for outcome in part]
-
-
-def _roll_back(writer: Writer) -> None:
-    try:
-        writer.roll_back()
-    except apsw.Error as error:
-        _log.error("the store could not roll back: %s", error)

@@ -1,0 +1,116 @@
+"""One thread that writes and commits in groups: what was asked for while the last commit ran shares the next one.
+
+A write is a function of the writer, run inside its transaction, and a ticket by which its owner knows it. When a commit
+is over, one call on the event loop settles its writes, in order: so nothing is told before it is on disk. A write that
+raises a refusal has changed nothing and ends with it. A write that the database chokes on fails alone; a disk that is
+full or broken fails its whole batch, and later ones try again.
+"""
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+import apsw
+
+_log = logging.getLogger(__name__)
+_DISK_FAILURES = (apsw.FullError, apsw.IOError, apsw.BusyError)  # each write of a batch would meet the same
+
+CommittedT = TypeVar("CommittedT", covariant=True)
+TicketT = TypeVar("TicketT")
+
+
+class Transaction(Protocol[CommittedT]):
+    """What a writer offers besides the writes themselves."""
+
+    def begin(self) -> None: ...
+    def commit(self) -> CommittedT: ...
+    def roll_back(self) -> None: ...
+
+
+WriterT = TypeVar("WriterT", bound=Transaction[Any])
+Outcome = tuple[TicketT, Any, Exception | None]
+
+
+class GroupCommit(Generic[WriterT, TicketT]):
+    """`settle` gets what `commit` returned, None if that failed, and (ticket, result, error) of each write."""
+
+    def __init__(
+        self,
+        writer: WriterT,
+        batch_max: int,
+        settle: Callable[[Any, list[Outcome[TicketT]]], None],
+        refusals: tuple[type[Exception], ...] = (),
+    ) -> None:
+        self._writer = writer
+        self._batch_max = batch_max
+        self._settle = settle
+        self._refusals = refusals
+        self._loop = asyncio.get_running_loop()
+        self._queue: queue.SimpleQueue[tuple[Callable[[WriterT], Any], TicketT] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="recado-write", daemon=True)
+        self._thread.start()
+
+    def put(self, run: Callable[[WriterT], Any], ticket: TicketT) -> None:
+        self._queue.put((run, ticket))
+
+    async def close(self) -> None:
+        """Commit and settle what was put, then end the thread."""
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+        await asyncio.sleep(0)  # the last settlement was scheduled before this
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            self._commit(batch)
+
+    def _next_batch(self) -> list[tuple[Callable[[WriterT], Any], TicketT]]:
+        """Wait for a write, then take what else is there. Empty at the end."""
+        first = self._queue.get()
+        if first is None:
+            return []
+        batch = [first]
+        try:
+            while len(batch) < self._batch_max:
+                write = self._queue.get_nowait()
+                if write is None:
+                    self._queue.put(None)  # for the next call: what came before it is committed first
+                    break
+                batch.append(write)
+        except queue.Empty:
+            pass
+        return batch
+
+    def _commit(self, batch: Sequence[tuple[Callable[[WriterT], Any], TicketT]]) -> None:
+        """Run the writes in one transaction. If that fails, nothing of it stays."""
+        outcomes: list[Outcome[TicketT]] = []
+        try:
+            self._writer.begin()
+            for run, ticket in batch:
+                try:
+                    outcomes.append((ticket, run(self._writer), None))
+                except self._refusals as refusal:
+                    outcomes.append((ticket, None, refusal))
+            committed = self._writer.commit()
+        except Exception as error:
+            self._roll_back()
+            if len(batch) > 1 and not isinstance(error, _DISK_FAILURES):
+                self._commit_in_parts(batch)
+                return
+            _log.error("the store could not commit: %s", error)
+            committed, outcomes = None, [(ticket, None, error) for _, ticket in batch]
+        self._loop.call_soon_threadsafe(self._settle, committed, outcomes)
+
+    def _commit_in_parts(self, batch: Sequence[tuple[Callable[[WriterT], Any], TicketT]]) -> None:
+        """So that one write that the database chokes on fails no neighbour."""
+        middle = len(batch) // 2
+        self._commit(batch[:middle])
+        self._commit(batch[middle:])
+
+    def _roll_back(self) -> None:
+        try:
+            self._writer.roll_back()
+        except apsw.Error as error:
+            _log.error("the store could not roll back: %s", error)

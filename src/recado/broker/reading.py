@@ -1,0 +1,144 @@
+"""What waited for room, sent on once there is some: from memory, from the storage, and from the logs.
+
+At most one task per session does it, while there is something to read and room to send it; a page at a time, so that
+the others, in line, get their turn.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from recado.broker import sending
+from recado.broker.holds import CONGESTED
+from recado.broker.hooks import LogPage, Refused
+from recado.broker.publication import Publication
+from recado.broker.storage import Claimed, StorageFailed
+from recado.mqtt.reason_codes import ReasonCode
+from recado.mqtt.session import RELEASED, LogCursor, Session
+
+if TYPE_CHECKING:
+    from recado.broker.connection import Connection
+    from recado.broker.server import Server
+
+_LOG_QOS_MAX = 2
+
+
+def read_on(server: Server, connection: Connection) -> None:
+    """Send on, if there is room and nobody does so already."""
+    session = connection.session
+    if session is None or session.connection is not connection or connection.held & CONGESTED:
+        return
+    if connection.redeliveries:
+        sending.send_again(connection, session)
+    if session.queue:
+        sending.send_waiting(connection, session)
+    if not (session.cursors or session.queued) or connection.reading_log:
+        return
+    if session.has_window() and (session.queued or session.next_behind() is not None):
+        connection.reading_log = True
+        server.spawn(_read(server, connection, session))
+
+
+async def _read(server: Server, connection: Connection, session: Session) -> None:
+    try:
+        while session.has_window() and session.connection is connection and not connection.held & CONGESTED:
+            async with server.log_reads:  # for one page
+                if session.connection is not connection or not session.has_window():
+                    continue  # it has changed while this was in line
+                if session.queued:
+                    if not await _claim(server, connection, session):
+                        return
+                elif (behind := session.next_behind()) is None or not await _read_log(
+                    server, connection, session, *behind
+                ):
+                    return
+    finally:
+        connection.reading_log = False
+
+
+# The storage's queue
+
+
+async def _claim(server: Server, connection: Connection, session: Session) -> bool:
+    """Send one page of the session's queue; False if it cannot be read now."""
+    assert server.storage is not None
+    packet_ids = [session.sending(RELEASED, 1) for _ in range(min(session.window(), server.limits.log_page))]
+    session.claiming = True
+    try:
+        claimed = await server.storage.claim(session.key, packet_ids, time.time_ns() // 1_000_000)
+    except StorageFailed:
+        server.counters.storage_failures += 1
+        connection.disconnect(ReasonCode.SERVER_BUSY, "the server cannot read now; connect again")
+        return False
+    finally:
+        session.claiming = False
+    session.queued -= claimed.removed
+    session.queued_bytes -= claimed.removed_bytes
+    server.counters.expired += claimed.removed - len(claimed.deliveries)
+    if session.connection is not connection:
+        return False  # who has the session now reads from the storage what is in flight
+    _send_claimed(connection, session, packet_ids, claimed)
+    return bool(claimed.removed or claimed.rest)  # if not, the next ones are not in the storage yet
+
+
+def _send_claimed(connection: Connection, session: Session, packet_ids: list[int], claimed: Claimed) -> None:
+    for packet_id in packet_ids:
+        session.inflight.pop(packet_id, None)  # they were only kept free
+    for delivery in claimed.deliveries:
+        session.inflight[delivery.packet_id] = delivery.publication
+        if delivery.qos == 2:
+            session.exactly_once[delivery.packet_id] = False
+        sending.send_stored(connection, delivery, is_late=True)
+
+
+# Logs
+
+
+async def _read_log(
+    server: Server, connection: Connection, session: Session, topic_name: str, cursor: LogCursor
+) -> bool:
+    """Send one page of a log; False if there is no room for all of it, or it cannot be read now."""
+    try:
+        limit = min(server.limits.log_page, session.window())
+        if limit < 1 or connection.held & CONGESTED:
+            return False
+        page = await server.hooks.read_log(session.user, topic_name, cursor.sent, limit)
+    except Refused as refusal:
+        server.counters.refusals[refusal.reason_code.name] += 1
+        if refusal.reason_code is ReasonCode.SERVER_BUSY:
+            connection.disconnect(refusal.reason_code, refusal.text)
+            return False
+        if session.cursors.get(topic_name) is cursor:
+            del session.cursors[topic_name]
+        return True
+    if session.connection is not connection:
+        return False
+    if session.cursors.get(topic_name) is not cursor:
+        return True
+    return _send_page(server, connection, session, topic_name, cursor, page)
+
+
+def _send_page(
+    server: Server, connection: Connection, session: Session, topic_name: str, cursor: LogCursor, page: LogPage
+) -> bool:
+    subscription = server.router.granted(session, topic_name)
+    if subscription is None:
+        del session.cursors[topic_name]
+        return True
+    qos = min(subscription.qos, _LOG_QOS_MAX)
+    for position, payload in page.entries:
+        if position in cursor.own:
+            cursor.own.discard(position)
+            cursor.sent = position
+            continue
+        publication = Publication(topic_name, payload, qos, position)
+        if not sending.read_from_log(connection, session, publication, qos, subscription.identifiers):
+            return False
+        cursor.sent = position
+    if not page.entries:
+        cursor.sent = page.last_position  # also for a cursor past the end: it goes on live from here
+    if cursor.sent >= page.last_position:
+        session.caught_up(topic_name)
+    session.read_later(topic_name)
+    return True

@@ -1,0 +1,315 @@
+"""Publishes to the client: at once, or when there is room, or again after a reconnect; and its acknowledgements.
+
+What a session has no room for waits in one of three places: the log that it comes from, the storage if the session is
+kept, else a bounded queue in memory. QoS 0 does not wait: it is dropped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING
+
+from recado.broker.holds import CONGESTED
+from recado.broker.publication import Frame, Publication
+from recado.broker.storage import Acknowledged, Delivery, Entry, Released
+from recado.mqtt.codec import dup_head, encode, pubrel_bytes
+from recado.mqtt.packets import MQTT_5, Puback, Pubcomp, Pubrec, Pubrel
+from recado.mqtt.reason_codes import ReasonCode
+from recado.mqtt.session import RELEASED, Session
+
+if TYPE_CHECKING:
+    from recado.broker.connection import Connection
+
+Waiting = tuple[Publication, int, bool, tuple[int, ...]]  # with its QoS, RETAIN and subscription identifiers
+
+
+def deliver(
+    connection: Connection,
+    session: Session,
+    publication: Publication,
+    qos: int,
+    retain: bool = False,
+    identifiers: tuple[int, ...] = (),
+) -> None:
+    """Send a publication now if there is room, for a session whose queue is in memory."""
+    if not qos:
+        if connection.held & CONGESTED:
+            connection.server.counters.dropped += 1
+        else:
+            _send(connection, session, publication, 0, retain, identifiers)
+    elif connection.held & CONGESTED or session.queue or len(session.inflight) >= session.receive_maximum:
+        wait(connection, session, (publication, qos, retain, identifiers))
+    else:
+        _send(connection, session, publication, qos, retain, identifiers)
+
+
+def deliver_from_log(
+    connection: Connection, session: Session, publication: Publication, qos: int, identifiers: tuple[int, ...]
+) -> None:
+    """Send a publication that has its place in a log, or leave it there."""
+    position = publication.position
+    assert position is not None
+    if session.cursors and not session.admits(publication.topic_name, position):
+        return
+    if connection.held & CONGESTED or (qos and len(session.inflight) >= session.receive_maximum):
+        connection.server.counters.fell_behind += 1
+        session.fall_behind(publication.topic_name, position)
+        if len(session.cursors) > connection.server.limits.log_cursors_max:
+            connection.server.cut_off(connection, ReasonCode.QUOTA_EXCEEDED, "behind in too many logs: connect again")
+        return
+    _send(connection, session, publication, qos, False, identifiers)
+
+
+def read_from_log(
+    connection: Connection, session: Session, publication: Publication, qos: int, identifiers: tuple[int, ...]
+) -> bool:
+    """Send an entry that was read from the log; False if there is no room."""
+    if connection.held & CONGESTED or (qos and not session.has_window()):
+        return False
+    connection.server.counters.read_from_log += 1
+    _send(connection, session, publication, qos, False, identifiers)
+    return True
+
+
+def wait(connection: Connection, session: Session, waiting: Waiting, is_bounded: bool = True) -> None:
+    """Keep a publication in memory until there is room; beyond the queue's bounds it is dropped."""
+    limits = connection.server.limits
+    if session.queue is None:
+        session.queue = deque()
+    payload_bytes = len(waiting[0].payload)
+    if is_bounded and (
+        len(session.queue) >= limits.queue_messages_max or session.queue_bytes + payload_bytes > limits.queue_bytes_max
+    ):
+        connection.server.counters.queue_full += 1
+        return
+    session.queue.append(waiting)
+    session.queue_bytes += payload_bytes
+
+
+def send_waiting(connection: Connection, session: Session) -> None:
+    """Send what waits in memory, as far as there is room."""
+    queue = session.queue
+    now_ms = time.time_ns() // 1_000_000
+    while queue and not connection.held & CONGESTED:
+        publication, qos, retain, identifiers = queue[0]
+        if qos and not session.has_window():
+            return
+        queue.popleft()
+        session.queue_bytes -= len(publication.payload)
+        if publication.has_expired(now_ms):
+            connection.server.counters.expired += 1
+        elif not qos and connection.server.retained.get(publication.topic_name) is not publication:
+            pass  # at QoS 0 only retained messages wait, and this one's successor has gone ahead of it
+        elif _may_still_receive(connection, session, publication):
+            _send(connection, session, publication, qos, retain, identifiers)
+    if not queue:
+        session.queue = None
+
+
+def _may_still_receive(connection: Connection, session: Session, publication: Publication) -> bool:
+    """What waited is not sent to a session that may not read its topic any more."""
+    if connection.server.may_receive(session, publication.topic_name):
+        return True
+    connection.server.counters.withheld += 1
+    return False
+
+
+def _send(
+    connection: Connection,
+    session: Session,
+    publication: Publication,
+    qos: int,
+    retain: bool,
+    identifiers: tuple[int, ...],
+) -> None:
+    head, tail = frame_for(connection, publication, qos, retain, identifiers)
+    if len(head) + len(tail) + (2 if qos else 0) > connection.packet_bytes_max:
+        _too_large(connection, publication)
+        return
+    connection.server.counters.delivered += 1
+    if qos:
+        connection.write(head + session.sending(publication, qos).to_bytes(2) + tail)
+    else:
+        connection.write(head + tail)
+
+
+def _too_large(connection: Connection, publication: Publication) -> None:
+    """It is not sent, and is over as if it were [MQTT5-3.1.2-24] [MQTT5-3.1.2-25]."""
+    connection.server.counters.too_large_for_client += 1
+    aliases = connection.aliases
+    if aliases and aliases.get(publication.topic_name) == len(aliases):
+        del aliases[publication.topic_name]  # the newest: the client may not have been told it
+
+
+def frame_for(
+    connection: Connection, publication: Publication, qos: int, retain: bool, identifiers: tuple[int, ...]
+) -> Frame:
+    """The packet's bytes before and after its packet id, as this client gets them."""
+    level = connection.protocol_level
+    if level != MQTT_5 or not (identifiers or publication.expires_at_ms or connection.aliases is not None):
+        return publication.frame(level, qos, retain)
+    alias, is_known = _alias(connection, publication.topic_name)
+    now_ms = time.time_ns() // 1_000_000 if publication.expires_at_ms else 0
+    return publication.frame_5(qos, retain, identifiers, alias, is_known, now_ms)
+
+
+def _alias(connection: Connection, topic_name: str) -> tuple[int, bool]:
+    """The client's alias for a topic, 0 for none, and whether it knows it. The first topics get one, for good."""
+    aliases = connection.aliases
+    if aliases is None:
+        return 0, False
+    alias = aliases.get(topic_name)
+    if alias is not None:
+        return alias, True
+    if len(aliases) >= connection.aliases_max:
+        return 0, False
+    aliases[topic_name] = len(aliases) + 1
+    return len(aliases), False
+
+
+# Sessions that are kept: what is in flight is in the storage before it is sent.
+
+
+def entry_for(
+    session: Session, publication: Publication, qos: int, retain: bool, identifiers: tuple[int, ...]
+) -> Entry:
+    """A publication's entry for a session that is kept: in flight if it has room now, else in its queue."""
+    connection = session.connection
+    if (
+        connection is not None
+        and not session.queued
+        and not session.claiming
+        and session.has_window()
+        and not connection.held & CONGESTED
+    ):
+        return Entry(session.key, session.sending(publication, qos), qos, retain, identifiers)
+    payload_bytes = len(publication.payload)
+    session.queued += 1
+    session.queued_bytes += payload_bytes
+    return Entry(session.key, 0, qos, retain, identifiers)
+
+
+def send_stored(connection: Connection, delivery: Delivery, *, is_late: bool = False, is_again: bool = False) -> None:
+    """Send what the storage has in flight for this session: late if it has waited, again if it was sent before."""
+    packet_id, publication, qos, retain, identifiers = delivery
+    if publication is None:
+        connection.write(pubrel_bytes(packet_id))
+        return
+    session = connection.session
+    assert session is not None
+    if is_late and not _may_still_receive(connection, session, publication):
+        _drop_stored(connection, session, packet_id)
+        return
+    head, tail = frame_for(connection, publication, qos, retain, identifiers)
+    if len(head) + len(tail) + 2 > connection.packet_bytes_max:
+        _too_large(connection, publication)
+        _drop_stored(connection, session, packet_id)
+        return
+    connection.server.counters.delivered += 1
+    if is_again:
+        head = dup_head(head)  # [MQTT5-3.3.1-1] [MQTT311-3.3.1-1]
+    connection.write(head + packet_id.to_bytes(2) + tail)
+
+
+def _drop_stored(connection: Connection, session: Session, packet_id: int) -> None:
+    session.inflight.pop(packet_id, None)
+    session.exactly_once.pop(packet_id, None)
+    connection.server.store(Acknowledged(session.key, packet_id))
+
+
+def send_again(connection: Connection, session: Session) -> None:
+    """Send what was in flight when the session lost its last connection, in its order [MQTT5-4.4.0-1] [MQTT5-4.6.0-1]
+    [MQTT311-4.4.0-1] [MQTT311-4.6.0-1], and no more at once than the client takes."""
+    redeliveries = connection.redeliveries
+    if not redeliveries:
+        return
+    unsent = sum(1 for each in redeliveries if each.publication is not None)
+    while redeliveries:
+        packet_id, publication, *_ = redeliveries[0]
+        if publication is not None:
+            if len(session.inflight) - unsent >= session.receive_maximum:
+                return
+            unsent -= 1
+        delivery = redeliveries.popleft()
+        if packet_id not in session.inflight or (publication is not None and session.exactly_once.get(packet_id)):
+            continue  # the client has acknowledged it meanwhile: it had it from the last connection
+        send_stored(connection, delivery, is_late=True, is_again=True)
+    connection.redeliveries = None
+
+
+# The client's acknowledgements
+
+
+def on_puback(connection: Connection, puback: Puback) -> None:
+    acknowledged(connection, puback.packet_id)
+
+
+def on_pubcomp(connection: Connection, pubcomp: Pubcomp) -> None:
+    completed(connection, pubcomp.packet_id)
+
+
+def acknowledged(connection: Connection, packet_id: int) -> None:
+    """PUBACK came."""
+    session = connection.session
+    assert session is not None
+    publication = session.acknowledged(packet_id)
+    if publication is not None:
+        _over(connection, session, packet_id, publication)
+
+
+def completed(connection: Connection, packet_id: int) -> None:
+    """PUBCOMP came."""
+    session = connection.session
+    assert session is not None
+    publication = session.completed(packet_id)
+    if publication is not None:
+        _over(connection, session, packet_id, publication)
+
+
+def _over(connection: Connection, session: Session, packet_id: int, publication: Publication) -> None:
+    server = connection.server
+    server.counters.acknowledged += 1
+    if session.key:
+        server.store(Acknowledged(session.key, packet_id))
+    if server.on_acknowledged is not None and publication is not RELEASED:
+        server.on_acknowledged(session, publication)
+    waits = session.queue or connection.redeliveries
+    if waits or ((session.cursors or session.queued) and session.half_window_freed()):
+        server.read_on(connection)
+
+
+def on_pubrec(connection: Connection, pubrec: Pubrec) -> None:
+    session = connection.session
+    assert session is not None
+    packet_id = pubrec.packet_id
+    if pubrec.reason_code >= ReasonCode.UNSPECIFIED_ERROR:  # [MQTT5-4.3.3-4]
+        if session.refused(packet_id) is not None:
+            if session.key:
+                connection.server.store(Acknowledged(session.key, packet_id))
+            connection.server.read_on(connection)
+    else:
+        received(connection, packet_id)
+
+
+def received(connection: Connection, packet_id: int) -> None:
+    """PUBREC came, and says success."""
+    session = connection.session
+    assert session is not None
+    if not session.released(packet_id):
+        code = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
+        connection.write(encode(Pubrel(packet_id, code), connection.protocol_level))
+    elif session.key:
+        connection.server.store(Released(session.key, packet_id), done=partial(_release, connection, packet_id))
+    else:
+        connection.write(pubrel_bytes(packet_id))  # [MQTT5-4.3.3-4] [MQTT311-4.3.3-1]
+
+
+def _release(connection: Connection, packet_id: int, is_stored: bool) -> None:
+    if connection.is_closing():
+        return
+    if is_stored:
+        connection.write(pubrel_bytes(packet_id))
+    else:
+        connection.disconnect(ReasonCode.SERVER_BUSY, "the server cannot write now; connect again")

@@ -1,0 +1,323 @@
+"""The sessions: which connection has which, when one ends, and when its will is published.
+
+A session belongs to (user, client id): a client id never reaches another user's. One that is kept is in the storage
+from its CONNECT on; without a connection only its subscriptions and the size of its queue are in memory.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from recado.broker.hooks import Refused
+from recado.broker.storage import (
+    Change,
+    EndSession,
+    Resumed,
+    SaveSession,
+    StorageFailed,
+    StoredSession,
+)
+from recado.mqtt.packets import MQTT_5, Connect, SubscriptionRequest
+from recado.mqtt.properties import PropertyId
+from recado.mqtt.reason_codes import ReasonCode
+from recado.mqtt.session import NEVER, RELEASED, Session
+from recado.mqtt.subscription import Subscription
+
+if TYPE_CHECKING:
+    from recado.broker.connection import Connection
+    from recado.broker.server import Server
+
+_NOTHING = Resumed([], [])
+
+
+class Opened(NamedTuple):
+    """The session that a CONNECT gets, and its flows if it was there before."""
+
+    session: Session
+    is_present: bool
+    flows: Resumed
+
+
+class _Lapse:
+    """What happens in time to a session whose connection ended: its will is published, and it ends."""
+
+    __slots__ = ("deadline", "ended_at_ms", "ends_at", "session", "sessions", "will_at")
+
+    def __init__(
+        self, sessions: Sessions, session: Session, ended_at_ms: int, will_at: float | None, ends_at: float | None
+    ) -> None:
+        self.sessions = sessions
+        self.session = session
+        self.ended_at_ms = ended_at_ms
+        self.will_at = will_at
+        self.ends_at = ends_at
+        self.deadline = 0
+
+    def on_deadline(self, tick: int) -> None:
+        self.sessions.on_lapse(self)
+
+
+class _Ending:
+    """The end of a kept session, on its way to the storage: it is tried until it is durable."""
+
+    __slots__ = ("deadline", "key", "server")
+
+    def __init__(self, server: Server, key: int) -> None:
+        self.server = server
+        self.key = key
+        self.deadline = 0
+
+    def store(self) -> None:
+        self.server.store(EndSession(self.key), done=self._stored)
+
+    def _stored(self, is_stored: bool) -> None:
+        if not is_stored:
+            self.server.deadlines.set(self, 1)
+
+    def on_deadline(self, tick: int) -> None:
+        self.store()
+
+
+def subscription_of(session: Session, request: SubscriptionRequest, identifier: int) -> Subscription:
+    """A subscription as granted: `request.qos` is what the client gets."""
+    identifiers = (identifier,) if identifier else ()
+    return Subscription(
+        session, request.topic_filter, request.qos, request.no_local, request.retain_as_published, identifiers
+    )
+
+
+class Sessions:
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._by_user: dict[str, dict[str, Session]] = {}
+        self._last_key = 0
+        self.kept = 0
+        """Sessions that outlive their connection, now with one or without."""
+
+    def __iter__(self) -> Iterator[Session]:
+        for own in self._by_user.values():
+            yield from own.values()
+
+    def of(self, user: str) -> list[Session]:
+        return list(self._by_user.get(user, {}).values())
+
+    def load(self, stored: list[StoredSession], last_key: int) -> None:
+        """Take up what a former run of the server has left. Who was connected then is not now."""
+        self._last_key = last_key
+        stored = self._not_replaced(stored)
+        for saved, subscriptions, queued, queued_bytes in stored:
+            session = Session(saved.user, saved.client_id, 1, saved.expiry_interval)
+            session.key = saved.key
+            session.will = saved.will
+            session.queued = queued
+            session.queued_bytes = queued_bytes
+            self._by_user.setdefault(saved.user, {})[saved.client_id] = session
+            self.kept += 1
+            for request, identifier in subscriptions:
+                self._server.router.subscribe(subscription_of(session, request, identifier))
+        now_ms = time.time_ns() // 1_000_000
+        for saved, *_ in stored:  # when all are there: one's will may be for another
+            session = self._by_user[saved.user][saved.client_id]
+            if saved.ended_at_ms is None:
+                self._save(session, now_ms)
+            self._let_lapse(session, now_ms, saved.ended_at_ms or now_ms)
+
+    def _not_replaced(self, stored: list[StoredSession]) -> list[StoredSession]:
+        """Without those whose client has a newer session: their end could not be written."""
+        newest: dict[tuple[str, str], StoredSession] = {}
+        for each in sorted(stored, key=lambda each: each.saved.key):
+            former = newest.get(whose := (each.saved.user, each.saved.client_id))
+            newest[whose] = each
+            if former is not None:
+                _Ending(self._server, former.saved.key).store()
+        return list(newest.values())
+
+    # CONNECT
+
+    def client_id(self, connect: Connect) -> tuple[str, bool]:
+        """The client id to go by, and whether the server made it. Raises Refused."""
+        if connect.client_id:
+            return connect.client_id, False
+        if not connect.clean_start and connect.protocol_level < MQTT_5:  # [MQTT311-3.1.3-8]
+            raise Refused(ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "a session that is kept needs a client id")
+        return f"auto-{secrets.token_urlsafe(12)}", True  # [MQTT5-3.1.3-6] [MQTT5-3.1.3-7]
+
+    async def open(self, connection: Connection, connect: Connect, user: str, client_id: str) -> Opened | None:
+        """The session for a CONNECT; takes it from another connection that has it [MQTT5-3.1.4-3] [MQTT311-3.1.4-2].
+
+        None if the connection was lost, or a newer one took the session, before its flows were read. Raises Refused.
+        """
+        former = self._by_user.get(user, {}).get(client_id)
+        self._check_room(user, former, connect)
+        if former is not None:
+            taken = former.connection or former.claimant
+            if taken is not None:
+                taken.disconnect(ReasonCode.SESSION_TAKEN_OVER, "the same client id has connected again")
+        session = self._by_user.get(user, {}).get(client_id)  # one that is not kept ended with its connection
+        if session is not None and not connect.clean_start and session.lapse is not None:
+            return await self._resume(connection, connect, session)  # [MQTT5-3.1.2-5] [MQTT311-3.1.2-4]
+        if session is not None:  # without a lapse it is one that was about to begin
+            self.end(session)  # [MQTT5-3.1.2-4] [MQTT311-3.1.2-6]
+        return await self._begin(connection, connect, user, client_id, session.key if session is not None else 0)
+
+    async def _begin(
+        self, connection: Connection, connect: Connect, user: str, client_id: str, former_key: int
+    ) -> Opened | None:
+        """A new session. If it is kept, it is durable before CONNACK; so is the end of the one in whose place it is, or
+        a crash would bring back what the client was told is gone."""
+        session = Session(user, client_id, 1, self._expiry_of(connect))
+        self._by_user.setdefault(user, {})[client_id] = session
+        changes: list[Change] = [EndSession(former_key)] if former_key else []
+        if session.expiry_interval:
+            self._last_key += 1
+            session.key = self._last_key
+            self.kept += 1
+            changes.append(SaveSession(session.key, user, client_id, session.expiry_interval, None, None))
+        if not changes:
+            return Opened(session, False, _NOTHING)
+        session.claimant = connection
+        is_stored = await self._server.commit(changes)
+        if session.claimant is not connection:
+            return None  # a newer one has taken its place, and closed this one
+        session.claimant = None
+        if is_stored and not connection.is_closing():
+            return Opened(session, False, _NOTHING)
+        self.end(session)
+        if connection.is_closing():
+            return None
+        raise Refused(ReasonCode.SERVER_UNAVAILABLE, "the session cannot be kept now; try again")
+
+    async def _resume(self, connection: Connection, connect: Connect, session: Session) -> Opened | None:
+        assert self._server.storage is not None
+        session.claimant = connection
+        try:
+            flows = await self._server.storage.resume(session.key)
+        except StorageFailed:
+            if session.claimant is connection:
+                session.claimant = None
+            raise Refused(ReasonCode.SERVER_UNAVAILABLE, "the session cannot be read now; try again") from None
+        if session.claimant is connection:
+            session.claimant = None
+            return None if connection.is_closing() else Opened(session, True, flows)
+        # A newer connection has taken it, and closed this one; or its time had come.
+        if connection.is_closing():
+            return None
+        return await self.open(connection, connect, session.user, session.client_id)
+
+    def _check_room(self, user: str, former: Session | None, connect: Connect) -> None:
+        """Raises Refused. A session that is there already, or is replaced, takes no more room."""
+        limits = self._server.limits
+        if former is None and user and len(self._by_user.get(user, ())) >= limits.connections_per_user_max:
+            text = f"one user may have {limits.connections_per_user_max} connections: close some first"
+            raise Refused(ReasonCode.QUOTA_EXCEEDED, text)
+        if self._expiry_of(connect) and (former is None or not former.key) and self.kept >= limits.sessions_max:
+            raise Refused(ReasonCode.QUOTA_EXCEEDED, "as many sessions are kept as may be: use a clean one")
+
+    def _expiry_of(self, connect: Connect) -> int:
+        """The session expiry interval in seconds, at most what the server keeps."""
+        if self._server.storage is None:
+            return 0
+        if connect.protocol_level == MQTT_5:
+            asked: int = connect.properties.get(PropertyId.SESSION_EXPIRY_INTERVAL, 0)
+        else:
+            asked = 0 if connect.clean_start else NEVER
+        return min(asked, self._server.limits.session_expiry_max_s)
+
+    def attach(self, connection: Connection, connect: Connect, opened: Opened) -> Session:
+        """Give the connection its session."""
+        session, _, flows = opened
+        limits = self._server.limits
+        asked: int = connect.properties.get(PropertyId.RECEIVE_MAXIMUM, limits.inflight_max)
+        session.receive_maximum = min(limits.inflight_max, asked)
+        session.expiry_interval = self._expiry_of(connect)
+        session.will = connect.will  # [MQTT5-3.1.2-7] [MQTT5-3.1.3-9] [MQTT311-3.1.2-8]
+        session.connection = connection
+        inflight = [(each.packet_id, each.publication or RELEASED, each.qos) for each in flows.inflight]
+        session.resume(inflight, flows.received)
+        # PUBRELs first: a publish waits for room in Receive Maximum, which PUBCOMP makes.
+        redeliveries = sorted(flows.inflight, key=lambda each: each.publication is not None)
+        connection.redeliveries = deque(redeliveries) if redeliveries else None
+        connection.received_before = set(flows.received) if flows.received else None
+        if session.lapse is not None:
+            self._server.deadlines.clear(session.lapse)
+            session.lapse = None
+        if session.key:
+            self._save(session, None)
+        return session
+
+    def _save(self, session: Session, ended_at_ms: int | None) -> None:
+        self._server.store(
+            SaveSession(
+                session.key, session.user, session.client_id, session.expiry_interval, ended_at_ms, session.will
+            )
+        )
+
+    # The end of a connection
+
+    def detach(self, connection: Connection, reason_code: ReasonCode | None) -> None:
+        """The connection is closing or lost. Its session ends with it, or waits for the next one."""
+        session = connection.session
+        if session is None or session.connection is not connection:
+            return
+        session.connection = None
+        session.let_go()
+        self._server.hooks.on_disconnected(session, reason_code)
+        if session.key and session.expiry_interval:
+            now_ms = time.time_ns() // 1_000_000
+            self._save(session, now_ms)
+            self._let_lapse(session, now_ms, now_ms)
+        else:
+            self.end(session)  # [MQTT5-3.1.2-23]
+
+    def _let_lapse(self, session: Session, now_ms: int, ended_at_ms: int) -> None:
+        now = self._server.deadlines.tick
+        gone_s = max(0, now_ms - ended_at_ms) / 1000
+        ends_at = None if session.expiry_interval == NEVER else now + session.expiry_interval - gone_s
+        will_at = None
+        if session.will is not None:
+            delay_s: int = session.will.properties.get(PropertyId.WILL_DELAY_INTERVAL, 0)
+            will_at = now + max(0.0, delay_s - gone_s)
+        lapse = session.lapse = _Lapse(self, session, ended_at_ms, will_at, ends_at)
+        self._wait(lapse)
+
+    def _wait(self, lapse: _Lapse) -> None:
+        now = self._server.deadlines.tick
+        if lapse.will_at is not None and lapse.will_at <= now:
+            lapse.will_at = None
+            self._publish_will(lapse.session)
+            self._save(lapse.session, lapse.ended_at_ms)
+        if lapse.ends_at is not None and lapse.ends_at <= now:
+            self.end(lapse.session)
+            return
+        times = [at for at in (lapse.will_at, lapse.ends_at) if at is not None]
+        if times:
+            self._server.deadlines.set(lapse, min(times) - now)
+
+    def on_lapse(self, lapse: _Lapse) -> None:
+        if lapse.session.lapse is lapse:
+            self._wait(lapse)
+
+    def end(self, session: Session) -> None:
+        """Nothing of the session is left; its will, if it has one still, is published now [MQTT5-3.1.2-8]."""
+        own = self._by_user[session.user]
+        del own[session.client_id]
+        if not own:
+            del self._by_user[session.user]
+        if session.lapse is not None:
+            self._server.deadlines.clear(session.lapse)
+            session.lapse = None
+        session.claimant = None
+        self._server.router.remove(session)
+        if session.key:
+            self.kept -= 1
+            _Ending(self._server, session.key).store()
+        self._publish_will(session)
+
+    def _publish_will(self, session: Session) -> None:
+        will, session.will = session.will, None
+        if will is not None:
+            self._server.publish_will(session, will)
