@@ -6,15 +6,18 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 WEB_TESTS = $(or $(wildcard tests/web/*.test.js tests/web/*/*.test.js),$(error no tests in tests/web))
+SECONDS ?= 600
+FUZZ_TARGETS := decoder topics connections
 TSC := tests/node/node_modules/.bin/tsc
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check types-web needs format clean
+.PHONY: help demo test check types-web needs fuzz format clean
 
 help:
 	@echo "make demo     install into .venv and run a server with a demo conversation: one URL per demo user"
 	@echo "make test     install what the tests need, then run every test"
-	@echo "make check    format, lint, types, layers, docs"
+	@echo "make check    format, lint, types, layers, docs, the statements of MQTT"
+	@echo "make fuzz     look for input that breaks the codec, for SECONDS=$(SECONDS)"
 	@echo "make format   let ruff rewrite the Python files"
 	@echo "make clean    remove .venv and everything else that was built"
 
@@ -30,6 +33,7 @@ check: .venv/.installed-check types-web
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py tests/test_docs.py
+	$(BIN)/python -m tests.conformance.coverage
 
 types-web:
 	@if [ -x $(TSC) ]; then echo "$(TSC) -p tests/web" && $(TSC) -p tests/web; \
@@ -38,12 +42,16 @@ types-web:
 needs:
 	@bash tests/install_needs.sh
 
+fuzz: .venv/.installed-fuzz
+	@for target in $(FUZZ_TARGETS); do \
+	$(BIN)/python -m tests.fuzz.target $$target -max_total_time=$$(( $(SECONDS) / $(words $(FUZZ_TARGETS)) )) || exit 1; done
+
 format: .venv/.installed-check
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist tests/node/node_modules tests/web/node_modules
+	rm -rf .venv .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis dist tests/node/node_modules tests/web/node_modules
 	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.installed: pyproject.toml
@@ -65,4 +73,9 @@ clean:
 .venv/.installed-check: .venv/.installed
 	@echo "Installing the checkers into .venv ..."
 	@$(PIP) --editable '.[test,check]'
+	@touch $@
+
+.venv/.installed-fuzz: .venv/.installed
+	@echo "Installing the fuzzer into .venv ..."
+	@$(PIP) --editable '.[test,fuzz]'
 	@touch $@
