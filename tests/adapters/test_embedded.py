@@ -11,6 +11,7 @@ import pytest
 from recado.adapters.broker.embedded import REASON_CODES, EmbeddedBroker
 from recado.app.limits import DEFAULT
 from recado.broker.hooks import Identity, Refused
+from recado.broker.server import Settle
 from recado.chat import errors
 from recado.chat.actions import Chat
 from recado.chat.errors import ChatError, Unavailable, no_such_conversation
@@ -42,7 +43,10 @@ class Settled:
     def __init__(self) -> None:
         self.codes: list[ReasonCode] = []
 
-    def settle(self, session: Session, publish: Publish, reason_code: ReasonCode, text: str = "") -> None:
+    def settling(self, session: Session, publish: Publish) -> Settle:
+        return self.settle
+
+    def settle(self, reason_code: ReasonCode, text: str) -> None:
         self.codes.append(reason_code)
 
 

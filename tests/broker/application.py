@@ -13,7 +13,7 @@ from recado.app.limits import DEFAULT
 from recado.broker.hooks import Challenge, Identity, LogPage, Outcome, Refused
 from recado.broker.limits import BrokerLimits
 from recado.broker.publication import Publication
-from recado.broker.server import Server
+from recado.broker.server import Server, Settle
 from recado.mqtt.packets import Connect, Publish, SubscriptionRequest
 from recado.mqtt.reason_codes import ReasonCode
 from recado.mqtt.session import Session
@@ -52,7 +52,7 @@ class Application:
         self.logs: dict[str, list[bytes]] = defaultdict(list)
         self.answers: dict[str, ReasonCode] = {}
         self.held: set[str] = set()
-        self.taken: list[tuple[Session, Publish]] = []
+        self.taken: list[Settle] = []
         self.expires_at_s: int | None = None
         self.connecting = Gate()
         self.subscribing: dict[str, Gate] = defaultdict(Gate)
@@ -81,7 +81,7 @@ class Application:
         self.members[topic_name].discard(user)
 
     def settle(self, index: int, reason_code: ReasonCode = ReasonCode.SUCCESS) -> None:
-        self.server.settle(*self.taken[index], reason_code, "as the test says")
+        self.taken[index](reason_code, "as the test says")
 
     # recado.broker.hooks.Hooks
 
@@ -120,7 +120,7 @@ class Application:
 
     def on_publish(self, session: Session, publish: Publish) -> Outcome | None:
         if publish.topic_name in self.held:
-            self.taken.append((session, publish))
+            self.taken.append(self.server.settling(session, publish))
             return None
         if publish.topic_name in self.answers:
             return Outcome(self.answers[publish.topic_name], "as the test says")

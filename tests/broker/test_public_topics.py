@@ -61,7 +61,7 @@ async def test_the_last_retained_message_of_a_topic_waits_for_new_subscribers(
     if end != "stays":
         await (public.restart() if end == "restart" else public.kill())
     assert await retained(public) == {TOPIC: "off"}
-    assert public.server.retained_bytes == 3
+    assert public.server.retained.payload_bytes == 3
 
 
 async def test_so_many_messages_are_retained_and_one_of_them_may_still_be_replaced(
@@ -85,7 +85,7 @@ async def test_so_many_bytes_are_retained(public: PublicNode, sender: PublicClie
     assert await publish(sender, "x" * 11, "b", retain=True) == ReasonCode.QUOTA_EXCEEDED
     assert await publish(sender, "x" * 5, "a", retain=True) == 0
     assert await publish(sender, "x" * 11, "b", retain=True) == 0
-    assert public.server.retained_bytes == 16
+    assert public.server.retained.payload_bytes == 16
 
 
 async def test_a_refused_retained_message_reaches_nobody(public: PublicNode, sender: PublicClient) -> None:
@@ -106,7 +106,7 @@ async def test_an_expired_retained_message_is_not_sent_and_gives_its_room_away(
     assert await publish(sender, "x", "t/4", retain=True) == 0, "its own room, though expired"
     assert await publish(sender, "x", "t/more", retain=True) == 0
     assert set(await retained(public)) == {"t/0", "t/4", "t/more"}
-    assert public.server.retained_bytes == 3
+    assert public.server.retained.payload_bytes == 3
     await public.restart()
     assert set(await retained(public)) == {"t/0", "t/4", "t/more"}
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from recado.broker.hooks import ROUTE, Challenge, Identity, LogPage, Outcome, Refused
 from recado.broker.publication import Publication
+from recado.broker.server import Server, Settle
 from recado.mqtt.packets import Connect, Publish, SubscriptionRequest
 from recado.mqtt.properties import PropertyId
 from recado.mqtt.reason_codes import ReasonCode
@@ -24,6 +25,7 @@ REASON = "no " * 60
 
 
 class OpenHooks:
+    server: Server
     shared_subscriptions = True
     on_acknowledged: Callable[[Session, Publication], None] | None = None
     may_receive: Callable[[Session, str], bool] | None = None
@@ -31,7 +33,7 @@ class OpenHooks:
     def __init__(self) -> None:
         self.connected: list[str] = []
         self.disconnected: list[tuple[str, ReasonCode | None]] = []
-        self.held: list[tuple[Session, Publish]] = []
+        self.held: list[Settle] = []
 
     async def authenticate(self, connect: Connect, challenge: Challenge) -> Identity:
         method = connect.properties.get(PropertyId.AUTHENTICATION_METHOD)
@@ -77,7 +79,7 @@ class OpenHooks:
         if publish.topic_name.startswith("forbidden/"):
             return Outcome(ReasonCode.NOT_AUTHORIZED, REASON)
         if publish.topic_name.startswith("held/"):
-            self.held.append((session, publish))
+            self.held.append(self.server.settling(session, publish))
             return None
         return ROUTE
 

@@ -46,7 +46,7 @@ class Node:
 
     async def start(self) -> None:
         self._storage = SqliteStorage.open(self.path, STORAGE_LIMITS)
-        self.server = Server(self.hooks, self.limits, self._storage)
+        self.server = self.hooks.server = Server(self.hooks, self.limits, self._storage)
         await self.server.start()
         self.server.sys_topics.start()
         self._listeners = [await listen(self.server, ListenerSettings(transport)) for transport in get_args(Transport)]

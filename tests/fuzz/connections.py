@@ -22,7 +22,7 @@ from recado.broker.holds import CONGESTED
 from recado.broker.hooks import Challenge, Identity, LogPage, Outcome, Refused
 from recado.broker.listener import Listener
 from recado.broker.publication import Publication
-from recado.broker.server import Server
+from recado.broker.server import Server, Settle
 from recado.broker.standalone import StandaloneHooks
 from recado.mqtt.codec import Decoder, encode
 from recado.mqtt.packets import (
@@ -94,7 +94,7 @@ class Application(StandaloneHooks):
     def __init__(self) -> None:
         super().__init__(allow_anonymous=True)
         self.logs: dict[str, list[bytes]] = {}
-        self.taken: list[tuple[Session, Publish]] = []
+        self.taken: list[tuple[Settle, int]] = []
 
     async def authenticate(self, connect: Connect, challenge: Challenge) -> Identity:
         if connect.username == WITNESS and connect.password != SECRET:
@@ -113,7 +113,7 @@ class Application(StandaloneHooks):
 
     def on_publish(self, session: Session, publish: Publish) -> Outcome | None:
         if publish.topic_name.startswith("slow/"):
-            self.taken.append((session, publish))
+            self.taken.append((self.server.settling(session, publish), len(publish.payload)))
             return None
         if publish.topic_name.startswith("log/"):
             log = self.logs.setdefault(publish.topic_name, [])
@@ -125,9 +125,9 @@ class Application(StandaloneHooks):
 
     def settle(self) -> None:
         taken, self.taken = self.taken, []
-        for session, publish in taken:
+        for settle, length in taken:
             codes = (ReasonCode.SUCCESS, ReasonCode.NOT_AUTHORIZED, ReasonCode.SERVER_BUSY)
-            self.server.settle(session, publish, codes[len(publish.payload) % 3], "why")
+            settle(codes[length % 3], "why")
 
     async def resume_positions(self, session: Session, user_properties: list[tuple[str, str]]) -> dict[str, int]:
         return {name: len(value) for name, value in user_properties if name.startswith("log/")}
@@ -356,7 +356,7 @@ class World:
             assert len(each.buffer) <= BUFFERED_MAX, f"{len(each.buffer)} bytes wait for a client that does not read"
         for session in self.server.sessions:
             check_session(session)
-        assert self.server.retained_bytes <= LIMITS.retained_bytes_max
+        assert self.server.retained.payload_bytes <= LIMITS.retained_bytes_max
         for witness in self.witnesses:
             assert not witness.is_ending, "a witness was disconnected"
 

@@ -9,6 +9,9 @@ import { deliver, drive } from "./driver.js";
 Object.assign(globalThis, { WebSocket });
 const Paho = createRequire(import.meta.url)("paho-mqtt");
 
+// `payloadString` throws where the payload is no UTF-8.
+const textOf = (message) => new TextDecoder().decode(message.payloadBytes);
+
 let client;
 let delivered = () => {};
 
@@ -19,7 +22,7 @@ function asMessage(topic, payload, qos, retained) {
 drive({
   connect({ url, clientId, username, password, will, expiryInterval }) {
     client = new Paho.Client(url, clientId);
-    client.onMessageArrived = (message) => deliver(message.destinationName, message.qos, message.payloadString, message.retained);
+    client.onMessageArrived = (message) => deliver(message.destinationName, message.qos, textOf(message), message.retained);
     client.onMessageDelivered = () => delivered();
     return new Promise((resolve, reject) => {
       client.connect({

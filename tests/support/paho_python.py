@@ -120,7 +120,9 @@ class PahoPython:
             self._published.put(code.value)
 
         def on_message(_c: Any, _u: Any, message: paho.MQTTMessage) -> None:
-            self.received.put(Delivery(message.topic, message.qos, message.payload.decode(), message.retain))
+            self.received.put(
+                Delivery(message.topic, message.qos, message.payload.decode(errors="replace"), message.retain)
+            )
 
         def on_disconnect(_c: Any, _u: Any, _flags: Any, code: ReasonCode, _p: Any) -> None:
             self.disconnected.put(code.value)

@@ -57,27 +57,29 @@ class SessionsCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         server = self._server
         sessions = list(server.sessions)
+        queued = sum(each.queued + len(each.queue or ()) for each in sessions)
+        queued_bytes = sum(each.queued_bytes + each.queue_bytes for each in sessions)
         for name, text, value in (
             ("sessions", "Sessions, with and without a connection.", len(sessions)),
-            ("queued", "QoS 1 and 2 publishes that wait for a session.", sum(each.queued for each in sessions)),
-            ("queued_bytes", "Bytes of their payloads.", sum(each.queued_bytes for each in sessions)),
-            ("retained", "Retained messages.", len(server.retained)),
-            ("retained_bytes", "Bytes of their payloads.", server.retained_bytes),
+            ("queued", "QoS 1 and 2 publishes that wait for a session.", queued),
+            ("queued_bytes", "Bytes of their payloads.", queued_bytes),
+            ("retained", "Retained messages of clients.", len(server.retained) - len(server.sys_topics)),
+            ("retained_bytes", "Bytes of their payloads.", server.retained.payload_bytes),
             ("subscriptions", "Subscriptions.", len(server.router)),
         ):
             yield GaugeMetricFamily(f"recado_mqtt_{name}", text, value=value)
 
 
-def operators_pages(is_ready: Callable[[], bool]) -> ASGIApp:
-    """`/metrics`, `/healthz` (the process is alive) and `/readyz` (it takes clients; else 503)."""
+def operators_pages(unreadiness: Callable[[], str | None]) -> ASGIApp:
+    """`/metrics`, `/healthz` (the process is alive) and `/readyz`: 503 with what `unreadiness` says, None if nothing."""
 
     def answer_to(path: str) -> Answer:
         if path == "/metrics":
             return render()
-        if path == "/healthz" or (path == "/readyz" and is_ready()):
+        if path == "/healthz" or (path == "/readyz" and (why := unreadiness()) is None):
             return json_answer(200, {"status": "ok"})
         if path == "/readyz":
-            return json_answer(503, {"status": "stopping or starting"})
+            return json_answer(503, {"status": why})
         return json_answer(404, {"error": {"code": "not_found", "message": "there is nothing at this path"}})
 
     async def pages(scope: Scope, receive: Receive, send: Send) -> None:

@@ -96,7 +96,8 @@ class Hooks(Protocol):
 
     def on_publish(self, session: Session, publish: Publish) -> Outcome | None:
         """Take a client's publish, or its will when that is due. ROUTE: the server sends it to the subscribers. None:
-        it is under way, and `Server.settle` will say how it ended. Else it is over."""
+        it is under way, and what `Server.settling` returns now will say how it ended; that is for sessions that are not
+        kept, whose packet ids no storage has to remember. Else it is over."""
 
     async def read_log(self, user: str, topic_name: str, after: int, limit: int) -> LogPage:
         """A topic's log after a position. Raises Refused if the user may not read it (any more)."""

@@ -27,7 +27,7 @@ class BrokerLimits:
     """Publishes of one connection that are under way. Told to MQTT 5 clients; beyond it the server stops reading from
     others."""
     received_max: int
-    """QoS 2 publishes of one 3.1.1 connection that wait for its PUBREL."""
+    """QoS 2 publishes of a session that wait for their PUBREL, over all its connections."""
     inflight_max: int
     """QoS 1 and 2 deliveries to one connection that it has not acknowledged; an MQTT 5 client may ask for less."""
     send_buffer_bytes_max: int
@@ -69,5 +69,7 @@ class BrokerLimits:
     """Events in one such read."""
     sys_interval_s: int
     """How often the `$SYS` topics are brought up to date."""
+    refusal_log_rate_max: int
+    """Lines a second that tell of refusals in the log."""
     drain_s: int
     """How long a stopping server lets commits end and buffers empty."""

@@ -92,17 +92,18 @@ def _accept(
     connection.idle_s = keep_alive * _KEEP_ALIVE_GRACE
     connection.expires_at = _monotonic(identity.expires_at_s)
     session = server.sessions.attach(connection, connect, opened)
+    connection.start(session)
     properties = _connack_properties(connection, connect, identity, session, keep_alive, assigned_client_id)
     connack = Connack(opened.is_present, properties=properties)  # [MQTT5-3.2.2-2] [MQTT5-3.2.2-3] [MQTT311-3.2.2-2]
-    connection.start(session)
-    server.hooks.on_connected(session)
     data = encode(connack, connection.protocol_level)
     if len(data) > connection.packet_bytes_max:  # [MQTT5-3.1.2-24], and no DISCONNECT before CONNACK [MQTT5-3.14.0-1]
         connection.count_refusal(ReasonCode.PACKET_TOO_LARGE)
         connection.close()
         return
     connection.write(data)
+    connection.is_greeted = True
     connection.set_deadline()
+    server.hooks.on_connected(session)
     sending.send_again(connection, session)
     server.read_on(connection)
 

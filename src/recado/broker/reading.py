@@ -15,13 +15,11 @@ from recado.broker.hooks import LogPage, Refused
 from recado.broker.publication import Publication
 from recado.broker.storage import Claimed, StorageFailed
 from recado.mqtt.reason_codes import ReasonCode
-from recado.mqtt.session import RELEASED, LogCursor, Session
+from recado.mqtt.session import RESERVED, LogCursor, Session
 
 if TYPE_CHECKING:
     from recado.broker.connection import Connection
     from recado.broker.server import Server
-
-_LOG_QOS_MAX = 2
 
 
 def read_on(server: Server, connection: Connection) -> None:
@@ -33,7 +31,10 @@ def read_on(server: Server, connection: Connection) -> None:
         sending.send_again(connection, session)
     if session.queue:
         sending.send_waiting(connection, session)
-    if not (session.cursors or session.queued) or connection.reading_log:
+    if not (session.cursors or session.queued):
+        return
+    if connection.reading_log:
+        connection.reading_again = True  # it may have seen already that there was nothing
         return
     if session.has_window() and (session.queued or session.next_behind() is not None):
         connection.reading_log = True
@@ -41,20 +42,25 @@ def read_on(server: Server, connection: Connection) -> None:
 
 
 async def _read(server: Server, connection: Connection, session: Session) -> None:
+    connection.reading_again = False
     try:
-        while session.has_window() and session.connection is connection and not connection.held & CONGESTED:
-            async with server.log_reads:  # for one page
-                if session.connection is not connection or not session.has_window():
-                    continue  # it has changed while this was in line
-                if session.queued:
-                    if not await _claim(server, connection, session):
-                        return
-                elif (behind := session.next_behind()) is None or not await _read_log(
-                    server, connection, session, *behind
-                ):
-                    return
+        await _read_pages(server, connection, session)
     finally:
         connection.reading_log = False
+    if connection.reading_again:
+        read_on(server, connection)
+
+
+async def _read_pages(server: Server, connection: Connection, session: Session) -> None:
+    while session.has_window() and session.connection is connection and not connection.held & CONGESTED:
+        async with server.log_reads:  # for one page
+            if session.connection is not connection or not session.has_window():
+                continue  # it has changed while this was in line
+            if session.queued:
+                if not await _claim(server, connection, session):
+                    return
+            elif (behind := session.next_behind()) is None or not await _read_log(server, connection, session, *behind):
+                return
 
 
 # The storage's queue
@@ -63,16 +69,12 @@ async def _read(server: Server, connection: Connection, session: Session) -> Non
 async def _claim(server: Server, connection: Connection, session: Session) -> bool:
     """Send one page of the session's queue; False if it cannot be read now."""
     assert server.storage is not None
-    packet_ids = [session.sending(RELEASED, 1) for _ in range(min(session.window(), server.limits.log_page))]
-    session.claiming = True
+    packet_ids = [session.sending(RESERVED, 1) for _ in range(_page(server, session))]
     try:
         claimed = await server.storage.claim(session.key, packet_ids, time.time_ns() // 1_000_000)
     except StorageFailed:
-        server.counters.storage_failures += 1
         connection.disconnect(ReasonCode.SERVER_BUSY, "the server cannot read now; connect again")
         return False
-    finally:
-        session.claiming = False
     session.queued -= claimed.removed
     session.queued_bytes -= claimed.removed_bytes
     server.counters.expired += claimed.removed - len(claimed.deliveries)
@@ -80,6 +82,13 @@ async def _claim(server: Server, connection: Connection, session: Session) -> bo
         return False  # who has the session now reads from the storage what is in flight
     _send_claimed(connection, session, packet_ids, claimed)
     return bool(claimed.removed or claimed.rest)  # if not, the next ones are not in the storage yet
+
+
+def _page(server: Server, session: Session) -> int:
+    """How many publishes to claim: as the window allows, and about as many as the transport's buffer takes."""
+    average_bytes = session.queued_bytes // session.queued + 1
+    fit = server.limits.send_buffer_bytes_max // average_bytes + 1
+    return min(session.window(), server.limits.log_page, fit)
 
 
 def _send_claimed(connection: Connection, session: Session, packet_ids: list[int], claimed: Claimed) -> None:
@@ -126,7 +135,7 @@ def _send_page(
     if subscription is None:
         del session.cursors[topic_name]
         return True
-    qos = min(subscription.qos, _LOG_QOS_MAX)
+    qos = subscription.qos
     for position, payload in page.entries:
         if position in cursor.own:
             cursor.own.discard(position)

@@ -46,7 +46,8 @@ def on_publish(connection: Connection, publish: Publish) -> None:
         if outcome is ROUTE:
             outcome = server.publish_from(session, publish)
     if outcome is not None:
-        _settle(connection, session, publish, outcome.reason_code, outcome.text)
+        if publish.qos or outcome.reason_code >= ReasonCode.UNSPECIFIED_ERROR:
+            _settle(connection, session, publish, outcome.reason_code, outcome.text)
         return
     if publish.qos:
         session.expect(publish.packet_id)
@@ -102,7 +103,7 @@ def _is_new(connection: Connection, session: Session, publish: Publish) -> bool:
         of_others = len(connection.received_before or ())  # it begins anew with each connection
         if len(session.incoming) + len(session.received) - of_others >= limit:  # [MQTT5-3.3.4-7] [MQTT5-3.3.4-8]
             raise ProtocolError(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, f"{limit} publishes may be under way")
-    elif len(session.incoming) + len(session.received) >= limits.received_max:
+    if len(session.incoming) + len(session.received) >= limits.received_max:
         raise ProtocolError(ReasonCode.RECEIVE_MAXIMUM_EXCEEDED, "too many QoS 2 publishes wait for their PUBREL")
     return True
 
@@ -119,6 +120,14 @@ def settle(connection: Connection, session: Session, publish: Publish, reason_co
     _settle(connection, session, publish, reason_code, text)
     if connection.held & FULL and not _has_no_room(connection, session):
         connection.release(FULL)
+
+
+def answer_stored(connection: Connection, session: Session, publish: Publish, is_stored: bool) -> None:
+    """What a publish changes is durable, or could not be made so."""
+    if is_stored:
+        settle(connection, session, publish, ReasonCode.SUCCESS)
+    else:
+        settle(connection, session, publish, ReasonCode.SERVER_BUSY, "the server cannot write now")
 
 
 def _settle(connection: Connection, session: Session, publish: Publish, reason_code: ReasonCode, text: str) -> None:
@@ -158,10 +167,10 @@ def _acknowledge(
 
 
 def on_pubrel(connection: Connection, pubrel: Pubrel) -> None:
-    released(connection, pubrel.packet_id)
+    take_pubrel(connection, pubrel.packet_id)
 
 
-def released(connection: Connection, packet_id: int) -> None:
+def take_pubrel(connection: Connection, packet_id: int) -> None:
     """PUBREL came: the QoS 2 publish is over for the client, and its packet id free once PUBCOMP says so."""
     session = connection.session
     assert session is not None
@@ -185,4 +194,4 @@ def _complete(connection: Connection, packet_id: int, is_stored: bool) -> None:
     if is_stored:
         connection.write(pubcomp_bytes(packet_id))
     else:
-        connection.disconnect(ReasonCode.SERVER_BUSY, "the server cannot write now; connect again")
+        connection.cannot_write()

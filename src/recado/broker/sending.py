@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from recado.broker.holds import CONGESTED
 from recado.broker.publication import Frame, Publication
@@ -177,13 +177,7 @@ def entry_for(
 ) -> Entry:
     """A publication's entry for a session that is kept: in flight if it has room now, else in its queue."""
     connection = session.connection
-    if (
-        connection is not None
-        and not session.queued
-        and not session.claiming
-        and session.has_window()
-        and not connection.held & CONGESTED
-    ):
+    if connection is not None and not session.queued and session.has_window() and not connection.held & CONGESTED:
         return Entry(session.key, session.sending(publication, qos), qos, retain, identifiers)
     payload_bytes = len(publication.payload)
     session.queued += 1
@@ -216,7 +210,17 @@ def send_stored(connection: Connection, delivery: Delivery, *, is_late: bool = F
 def _drop_stored(connection: Connection, session: Session, packet_id: int) -> None:
     session.inflight.pop(packet_id, None)
     session.exactly_once.pop(packet_id, None)
-    connection.server.store(Acknowledged(session.key, packet_id))
+    _store_end(connection, session, packet_id)
+
+
+def _store_end(connection: Connection, session: Session, packet_id: int) -> None:
+    """If it cannot be, the next publish may not have this packet id: the session begins anew from the storage."""
+    connection.server.store(Acknowledged(session.key, packet_id), done=partial(_end_stored, connection))
+
+
+def _end_stored(connection: Connection, is_stored: bool) -> None:
+    if not is_stored:
+        connection.cannot_write()
 
 
 def send_again(connection: Connection, session: Session) -> None:
@@ -239,62 +243,108 @@ def send_again(connection: Connection, session: Session) -> None:
     connection.redeliveries = None
 
 
+class PendingDelivery(NamedTuple):
+    """What a session gets of a publication once it is durable, and the connection that it had when it was published.
+    The entry's key is 0 if it is the publisher's packet id, and nothing of this session's, that must be durable."""
+
+    session: Session
+    connection: Connection | None
+    publication: Publication
+    entry: Entry
+
+    def settle(self, is_stored: bool) -> None:
+        """It is durable, and is sent; or it could not be kept, and is undone."""
+        if not is_stored:
+            self._undo()
+            return
+        session, connection, publication, entry = self
+        if connection is None or session.connection is not connection:
+            return  # who has the session now has read this from the storage
+        if not entry.key:
+            deliver(connection, session, publication, entry.qos, entry.retain, entry.identifiers)
+        elif not entry.packet_id:
+            connection.server.read_on(connection)
+        else:
+            delivery = Delivery(entry.packet_id, publication, entry.qos, entry.retain, entry.identifiers)
+            send_stored(connection, delivery)
+
+    def _undo(self) -> None:
+        session, connection, publication, entry = self
+        if not entry.key:
+            return
+        if not entry.packet_id:
+            session.queued -= 1
+            session.queued_bytes -= len(publication.payload)
+        elif session.connection is connection:
+            session.inflight.pop(entry.packet_id, None)
+            session.exactly_once.pop(entry.packet_id, None)
+
+
 # The client's acknowledgements
 
 
 def on_puback(connection: Connection, puback: Puback) -> None:
-    acknowledged(connection, puback.packet_id)
+    if puback.reason_code < ReasonCode.UNSPECIFIED_ERROR:
+        take_puback(connection, puback.packet_id)
+        return
+    session = connection.session
+    assert session is not None
+    if session.acknowledged(puback.packet_id) is not None:
+        _over(connection, session, puback.packet_id)
 
 
 def on_pubcomp(connection: Connection, pubcomp: Pubcomp) -> None:
-    completed(connection, pubcomp.packet_id)
+    take_pubcomp(connection, pubcomp.packet_id)
 
 
-def acknowledged(connection: Connection, packet_id: int) -> None:
-    """PUBACK came."""
+def on_pubrec(connection: Connection, pubrec: Pubrec) -> None:
+    if pubrec.reason_code < ReasonCode.UNSPECIFIED_ERROR:
+        take_pubrec(connection, pubrec.packet_id)
+        return
+    session = connection.session
+    assert session is not None
+    if session.refused(pubrec.packet_id) is not None:  # [MQTT5-4.3.3-4]
+        _over(connection, session, pubrec.packet_id)
+
+
+def take_puback(connection: Connection, packet_id: int) -> None:
+    """A PUBACK that says success."""
     session = connection.session
     assert session is not None
     publication = session.acknowledged(packet_id)
     if publication is not None:
-        _over(connection, session, packet_id, publication)
+        _taken(connection, session, publication)
+        _over(connection, session, packet_id)
 
 
-def completed(connection: Connection, packet_id: int) -> None:
-    """PUBCOMP came."""
+def take_pubcomp(connection: Connection, packet_id: int) -> None:
     session = connection.session
     assert session is not None
     publication = session.completed(packet_id)
     if publication is not None:
-        _over(connection, session, packet_id, publication)
+        _taken(connection, session, publication)
+        _over(connection, session, packet_id)
 
 
-def _over(connection: Connection, session: Session, packet_id: int, publication: Publication) -> None:
+def _taken(connection: Connection, session: Session, publication: Publication) -> None:
     server = connection.server
     server.counters.acknowledged += 1
-    if session.key:
-        server.store(Acknowledged(session.key, packet_id))
     if server.on_acknowledged is not None and publication is not RELEASED:
         server.on_acknowledged(session, publication)
+
+
+def _over(connection: Connection, session: Session, packet_id: int) -> None:
+    """A publish is not in flight any more: there may be room for what waited."""
+    server = connection.server
+    if session.key:
+        _store_end(connection, session, packet_id)
     waits = session.queue or connection.redeliveries
     if waits or ((session.cursors or session.queued) and session.half_window_freed()):
         server.read_on(connection)
 
 
-def on_pubrec(connection: Connection, pubrec: Pubrec) -> None:
-    session = connection.session
-    assert session is not None
-    packet_id = pubrec.packet_id
-    if pubrec.reason_code >= ReasonCode.UNSPECIFIED_ERROR:  # [MQTT5-4.3.3-4]
-        if session.refused(packet_id) is not None:
-            if session.key:
-                connection.server.store(Acknowledged(session.key, packet_id))
-            connection.server.read_on(connection)
-    else:
-        received(connection, packet_id)
-
-
-def received(connection: Connection, packet_id: int) -> None:
-    """PUBREC came, and says success."""
+def take_pubrec(connection: Connection, packet_id: int) -> None:
+    """A PUBREC that says success."""
     session = connection.session
     assert session is not None
     if not session.released(packet_id):
@@ -312,4 +362,4 @@ def _release(connection: Connection, packet_id: int, is_stored: bool) -> None:
     if is_stored:
         connection.write(pubrel_bytes(packet_id))
     else:
-        connection.disconnect(ReasonCode.SERVER_BUSY, "the server cannot write now; connect again")
+        connection.cannot_write()

@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from recado.broker import reading, receiving, sending
 from recado.broker.connection import Connection
@@ -24,22 +24,20 @@ from recado.broker.holds import CONGESTED, TOO_FAST
 from recado.broker.hooks import ROUTE, Hooks, Outcome, Refused
 from recado.broker.limits import BrokerLimits
 from recado.broker.publication import Publication
+from recado.broker.retaining import RetainedChange, Retaining
+from recado.broker.sending import PendingDelivery
 from recado.broker.sessions import Sessions
 from recado.broker.storage import (
     Change,
-    ClearRetained,
-    Delivery,
     Enqueue,
     Entry,
     Received,
-    Retain,
     Storage,
 )
 from recado.broker.sys_topics import SysTopics
 from recado.mqtt.packets import Publish, Will
 from recado.mqtt.properties import EMPTY_PROPERTIES, PropertyId
 from recado.mqtt.reason_codes import ReasonCode
-from recado.mqtt.retained import RetainedMessages
 from recado.mqtt.router import Router
 from recado.mqtt.session import Session
 from recado.mqtt.subscription import Subscription
@@ -65,14 +63,12 @@ class Server:
         self.deadlines = Deadlines()
         self.router = Router(limits.routes_max, limits.route_targets_max)
         self.router.may_receive = hooks.may_receive
-        self.retained: RetainedMessages[Publication] = RetainedMessages()
-        self.retained_bytes = 0
+        self.retained = Retaining(self)
         self.sessions = Sessions(self)
         self.log_reads = asyncio.Semaphore(limits.log_reads_max)
         self.sys_topics = SysTopics(self)
         self.forwarding = Forwarding()
         self._last_position = 0
-        self._expired_forgotten_at = -1
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._until_tick: list[Connection] = []
@@ -88,8 +84,7 @@ class Server:
         stored = await self.storage.load()
         self._last_position = stored.last_position
         for publication in stored.retained:
-            self.retained.set(publication.topic_name, publication)
-            self.retained_bytes += len(publication.payload)
+            self.retained.load(publication)
         self.sessions.load(stored.sessions, stored.last_key)
 
     def _tick(self) -> None:
@@ -180,13 +175,18 @@ class Server:
     def store(self, *changes: Change, done: Callable[[bool], None] | None = None) -> None:
         """Write a transaction; see `Storage.write`."""
         assert self.storage is not None
-        self.storage.write(changes, done)
+        self.storage.write(changes, None if done is None else partial(self._written, done))
 
     async def commit(self, changes: Sequence[Change]) -> bool:
         """Write a transaction; True once it is durable, False if nothing of it was kept."""
         stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.store(*changes, done=partial(_set_result, stored))
         return await stored
+
+    def _written(self, done: Callable[[bool], None], is_stored: bool) -> None:
+        if not is_stored:
+            self.counters.storage_failures += 1
+        done(is_stored)
 
     # Publications
 
@@ -197,63 +197,68 @@ class Server:
             return unwelcome
         publication = _publication_of(publish)
         changes: list[Change] = []
+        pending: list[Pending] = []
         waits = session.key != 0 and publish.qos == 2
         if waits:
             changes.append(Received(session.key, publish.packet_id))
-        if publish.retain and (refusal := self._retain(publication, changes)) is not None:
+        if publish.retain and (refusal := self.retained.retain(publication, changes, pending)) is not None:
             return refusal
-        stored = self._route(publication, session, changes, waits)
+        self._route(publication, session, changes, pending, waits)
         if not changes:
             return _SUCCESS
         if not publish.qos:
-            self.store(*changes, done=partial(self._stored, stored, None))
+            self.store(*changes, done=partial(_settle, pending))
             return _SUCCESS
-        answer = partial(self._answer, session.connection, session, publish)
-        self.store(*changes, done=partial(self._stored, stored, answer))
+        answer = partial(receiving.answer_stored, session.connection, session, publish)
+        self.store(*changes, done=partial(_settle_and_answer, pending, answer))
         return None
 
-    def _answer(self, connection: Connection, session: Session, publish: Publish, is_stored: bool) -> None:
-        if is_stored:
-            receiving.settle(connection, session, publish, ReasonCode.SUCCESS)
-        else:
-            receiving.settle(connection, session, publish, ReasonCode.SERVER_BUSY, "the server cannot write now")
-
-    def publish(self, publication: Publication, origin: Session | None = None) -> None:
-        """Send a publication to whoever subscribed, and retain it if it says so."""
+    def publish(self, publication: Publication, origin: Session | None = None) -> Outcome:
+        """Send a publication to whoever subscribed, and retain it if it says so; returns why not, if so."""
         changes: list[Change] = []
-        if publication.retain and (refusal := self._retain(publication, changes)) is not None:
-            self.counters.refusals[refusal.reason_code.name] += 1
-            return
-        stored = self._route(publication, origin, changes)
+        pending: list[Pending] = []
+        if publication.retain and (refusal := self.retained.retain(publication, changes, pending)) is not None:
+            return refusal
+        self._route(publication, origin, changes, pending)
         if changes:
-            self.store(*changes, done=partial(self._stored, stored, None))
+            self.store(*changes, done=partial(_settle, pending))
+        return _SUCCESS
 
     def publish_of_its_own(self, publication: Publication) -> None:
         """Send and retain what the server says about itself, at QoS 0; it is no client's, and never in the storage."""
-        self.retained.set(publication.topic_name, publication)
-        self._route(publication, None, [])
+        self.retained.tell(publication)
+        self._route(publication, None, [], [])
 
     def publish_will(self, session: Session, will: Will) -> None:
         """Publish a session's will, if its user may do so now."""
-        self.counters.wills += 1
         publish = Publish(will.topic_name, will.payload, will.qos, will.retain, properties=will.properties)
         try:
             outcome = self.hooks.on_publish(session, publish)
+            if outcome is ROUTE:
+                outcome = self.publish(_publication_of(publish), session)
         except Exception:  # whoever ends a session goes on ending it
             _log.exception("a will could not be published")
             return
-        if outcome is ROUTE:
-            self.publish(_publication_of(publish), session)
-        elif outcome is not None and outcome.reason_code >= ReasonCode.UNSPECIFIED_ERROR:
+        if outcome is None or outcome.reason_code < ReasonCode.UNSPECIFIED_ERROR:
+            self.counters.wills += 1
+        else:
             self.counters.refusals[outcome.reason_code.name] += 1
 
     def _route(
-        self, publication: Publication, origin: Session | None, changes: list[Change], waits: bool = False
-    ) -> list[Stored]:
-        """Send a publication to those who have no storage, and add to `changes` what the others get. If it `waits`, it
-        goes to nobody before `changes` are durable: if they cannot be, it comes again, and is none the less new."""
+        self,
+        publication: Publication,
+        origin: Session | None,
+        changes: list[Change],
+        pending: list[Pending],
+        waits: bool = False,
+    ) -> None:
+        """Send a publication to those who have no storage, and add to `changes` and `pending` what the others get.
+
+        If it `waits`, it goes to nobody before `changes` are durable: if they cannot be, it comes again, and is still
+        new.
+        """
         route = self.router.route(publication.topic_name)
-        stored: list[Stored] = []
+        deliveries: list[PendingDelivery] = []
         counters = self.counters
         published_qos = publication.qos
         is_plain = not (publication.expires_at_ms or waits)
@@ -285,26 +290,27 @@ class Server:
                             counters.delivered += 1
                             connection.write(head + session.sending(publication, qos).to_bytes(2) + tail)
                             continue
-                self._send_to(subscription, publication, origin, stored, waits)
-            except Exception:  # one connection's trouble is nobody else's
-                _log.exception("a publication could not be delivered")
-                if connection is not None:
-                    connection.abort_transport()
+                self._send_to(subscription, publication, origin, deliveries, waits)
+            except Exception:
+                _failed_to_deliver(connection)
         for group in route.groups:
             member = group.next(_is_ready)
             if member is not None:
-                self._send_to(member, publication, None, stored, waits)
-        entries = [each.entry for each in stored if each.entry.key]
+                try:
+                    self._send_to(member, publication, None, deliveries, waits)
+                except Exception:
+                    _failed_to_deliver(member.session.connection)
+        entries = [each.entry for each in deliveries if each.entry.key]
         if entries:
             changes.append(self._enqueued(publication, entries))
-        return stored
+        pending += deliveries
 
     def _send_to(
         self,
         subscription: Subscription,
         publication: Publication,
         origin: Session | None,
-        stored: list[Stored],
+        deliveries: list[PendingDelivery],
         waits: bool,
     ) -> None:
         session = subscription.session
@@ -317,10 +323,10 @@ class Server:
         retain = publication.retain and subscription.retain_as_published  # [MQTT5-3.3.1-12] [MQTT5-3.3.1-13]
         connection = session.connection
         if qos and session.key:
-            self._keep(session, publication, qos, retain, subscription.identifiers, stored)
+            self._keep(session, publication, qos, retain, subscription.identifiers, deliveries)
         elif waits:
             entry = Entry(0, 0, qos, retain, subscription.identifiers)
-            stored.append(Stored(session, connection, publication, entry))
+            deliveries.append(PendingDelivery(session, connection, publication, entry))
         elif connection is not None:
             sending.deliver(connection, session, publication, qos, retain, subscription.identifiers)
 
@@ -331,7 +337,7 @@ class Server:
         qos: int,
         retain: bool,
         identifiers: tuple[int, ...],
-        stored: list[Stored],
+        deliveries: list[PendingDelivery],
     ) -> None:
         limits = self.limits
         queued_bytes = session.queued_bytes + len(publication.payload)
@@ -339,86 +345,27 @@ class Server:
             self.counters.queue_full += 1
             return
         entry = sending.entry_for(session, publication, qos, retain, identifiers)
-        stored.append(Stored(session, session.connection, publication, entry))
+        deliveries.append(PendingDelivery(session, session.connection, publication, entry))
 
     def _enqueued(self, publication: Publication, entries: list[Entry]) -> Enqueue:
         self._last_position += 1
         return Enqueue(self._last_position, publication, entries)
 
     def enqueue_retained(
-        self, session: Session, subscription: Subscription, retained: list[Publication], changes: list[Change]
-    ) -> list[Stored]:
-        """Add retained messages to what a session that is kept gets; `stored` sends them once they are durable."""
-        stored: list[Stored] = []
+        self,
+        session: Session,
+        subscription: Subscription,
+        retained: list[Publication],
+        changes: list[Change],
+        pending: list[Pending],
+    ) -> None:
+        """Add retained messages to what a session that is kept gets."""
         for publication in retained:
             qos = min(subscription.qos, publication.qos)
-            before = len(stored)
-            self._keep(session, publication, qos, True, subscription.identifiers, stored)
-            if len(stored) > before:
-                changes.append(self._enqueued(publication, [stored[-1].entry]))
-        return stored
-
-    def stored(self, stored: list[Stored], is_stored: bool) -> None:
-        """What sessions that are kept get is durable, and is sent; or it could not be kept, and is undone."""
-        for each in stored:
-            if not is_stored:
-                each.undo()
-                continue
-            try:
-                each.send()
-            except Exception:  # one connection's trouble is nobody else's
-                _log.exception("a publication could not be delivered")
-                if each.connection is not None:
-                    each.connection.abort_transport()
-        if not is_stored:
-            self.counters.storage_failures += 1
-
-    def _stored(self, stored: list[Stored], then: Callable[[bool], None] | None, is_stored: bool) -> None:
-        self.stored(stored, is_stored)
-        if then is not None:
-            then(is_stored)
-
-    # Retained messages
-
-    def _retain(self, publication: Publication, changes: list[Change]) -> Outcome | None:
-        """Make a publication its topic's retained message; an empty one removes it. Returns why not, if so."""
-        topic_name, size = publication.topic_name, len(publication.payload)
-        former = self.retained.get(topic_name)
-        if not size:  # [MQTT5-3.3.1-6] [MQTT5-3.3.1-7] [MQTT311-3.3.1-10] [MQTT311-3.3.1-11]
-            if former is not None:
-                self._forget_retained(former, changes)
-            return None
-        if not self._may_retain(former, size):
-            self._forget_expired(changes)
-            former = self.retained.get(topic_name)
-            if not self._may_retain(former, size):
-                return Outcome(ReasonCode.QUOTA_EXCEEDED, "the server retains as much as it may")
-        self.retained.set(topic_name, publication)  # [MQTT5-3.3.1-5] [MQTT311-3.3.1-5]
-        self.retained_bytes += size - (0 if former is None else len(former.payload))
-        if self.storage is not None:
-            changes.append(Retain(publication))
-        return None
-
-    def _may_retain(self, former: Publication | None, size: int) -> bool:
-        limits = self.limits
-        if former is None:
-            is_room = len(self.retained) - len(self.sys_topics) < limits.retained_messages_max
-            return is_room and self.retained_bytes + size <= limits.retained_bytes_max
-        return self.retained_bytes + size - len(former.payload) <= limits.retained_bytes_max
-
-    def _forget_retained(self, publication: Publication, changes: list[Change]) -> None:
-        self.retained.remove(publication.topic_name)
-        self.retained_bytes -= len(publication.payload)
-        if self.storage is not None:
-            changes.append(ClearRetained(publication.topic_name))
-
-    def _forget_expired(self, changes: list[Change]) -> None:
-        if self._expired_forgotten_at == self.deadlines.tick:
-            return  # it looks at all of them: not for each publish of someone who goes on at the limit
-        self._expired_forgotten_at = self.deadlines.tick
-        now_ms = time.time_ns() // 1_000_000
-        for publication in [each for each in self.retained.matching("#") if each.has_expired(now_ms)]:
-            self._forget_retained(publication, changes)
+            deliveries: list[PendingDelivery] = []
+            self._keep(session, publication, qos, True, subscription.identifiers, deliveries)
+            changes += [self._enqueued(publication, [each.entry]) for each in deliveries]
+            pending += deliveries
 
     # Publications of logs
 
@@ -432,23 +379,21 @@ class Server:
                     continue
                 subscription = own
             connection = session.connection
+            if connection is None:
+                continue
             qos = min(subscription.qos, publication.qos)
             try:
-                if connection is None:
-                    continue
                 if publication.position is None:
                     sending.deliver(connection, session, publication, qos, False, subscription.identifiers)
                 else:
                     sending.deliver_from_log(connection, session, publication, qos, subscription.identifiers)
-            except Exception:  # one connection's trouble is nobody else's
-                _log.exception("a publication could not be delivered")
-                connection.abort_transport()
+            except Exception:
+                _failed_to_deliver(connection)
 
-    def settle(self, session: Session, publish: Publish, reason_code: ReasonCode, text: str = "") -> None:
-        """A client's publish that the application took is over."""
-        connection = session.connection
-        if connection is not None:
-            receiving.settle(connection, session, publish, reason_code, text)
+    def settling(self, session: Session, publish: Publish) -> Settle:
+        """For a hook that takes a client's publish: what to call, once, when it is over. A will needs no answer."""
+        connection: Connection | None = session.connection
+        return _no_answer if connection is None else partial(receiving.settle, connection, session, publish)
 
     def stop_log(self, user: str, topic_name: str) -> None:
         """The user may not read this log any more: nothing more of it is read for any session of the user."""
@@ -476,38 +421,32 @@ class Server:
             task.cancel()
 
 
-class Stored(NamedTuple):
-    """What a session gets of a publication once it is durable, and the connection that it had when it was published.
-    The entry's key is 0 if it is the publisher's packet id, and nothing of this session's, that must be durable."""
+Pending = RetainedChange | PendingDelivery
+Settle = Callable[[ReasonCode, str], None]
 
-    session: Session
-    connection: Connection | None
-    publication: Publication
-    entry: Entry
 
-    def send(self) -> None:
-        session, connection, publication, entry = self
-        if connection is None or session.connection is not connection:
-            return  # who has the session now has read this from the storage
-        if not entry.key:
-            sending.deliver(connection, session, publication, entry.qos, entry.retain, entry.identifiers)
-            return
-        if not entry.packet_id:
-            connection.server.read_on(connection)
-            return
-        delivery = Delivery(entry.packet_id, publication, entry.qos, entry.retain, entry.identifiers)
-        sending.send_stored(connection, delivery)
+def _settle(pending: Sequence[Pending], is_stored: bool) -> None:
+    for each in pending:
+        try:
+            each.settle(is_stored)
+        except Exception:
+            _failed_to_deliver(each.connection if isinstance(each, PendingDelivery) else None)
 
-    def undo(self) -> None:
-        session, connection, publication, entry = self
-        if not entry.key:
-            return
-        if not entry.packet_id:
-            session.queued -= 1
-            session.queued_bytes -= len(publication.payload)
-        elif session.connection is connection:
-            session.inflight.pop(entry.packet_id, None)
-            session.exactly_once.pop(entry.packet_id, None)
+
+def _settle_and_answer(pending: Sequence[Pending], answer: Callable[[bool], None], is_stored: bool) -> None:
+    _settle(pending, is_stored)
+    answer(is_stored)
+
+
+def _no_answer(reason_code: ReasonCode, text: str) -> None:
+    pass
+
+
+def _failed_to_deliver(connection: Connection | None) -> None:
+    """One connection's trouble is nobody else's."""
+    _log.exception("a publication could not be delivered")
+    if connection is not None:
+        connection.abort_transport()
 
 
 def _is_ready(session: Session) -> bool:

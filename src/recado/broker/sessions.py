@@ -312,10 +312,10 @@ class Sessions:
             session.lapse = None
         session.claimant = None
         self._server.router.remove(session)
+        self._publish_will(session)  # before its end is stored: a crash in between repeats it, and does not lose it
         if session.key:
             self.kept -= 1
             _Ending(self._server, session.key).store()
-        self._publish_will(session)
 
     def _publish_will(self, session: Session) -> None:
         will, session.will = session.will, None

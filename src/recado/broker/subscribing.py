@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from recado.broker.hooks import Refused
@@ -12,13 +15,14 @@ from recado.broker.storage import Change, DeleteSubscription, SaveSubscription
 from recado.mqtt.packets import Suback, Subscribe, SubscriptionRequest, Unsuback, Unsubscribe
 from recado.mqtt.properties import PropertyId
 from recado.mqtt.reason_codes import ProtocolError, ReasonCode
+from recado.mqtt.router import Router
 from recado.mqtt.session import Session
 from recado.mqtt.subscription import Subscription
 from recado.mqtt.topics import has_wildcard, split_share, validate_topic_filter
 
 if TYPE_CHECKING:
     from recado.broker.connection import Connection
-    from recado.broker.server import Stored
+    from recado.broker.server import Pending
 
 
 def on_subscribe(connection: Connection, subscribe: Subscribe) -> None:
@@ -69,52 +73,96 @@ async def _start(
         text = f"a session may be behind in {server.limits.log_cursors_max} logs"
         raise ProtocolError(ReasonCode.QUOTA_EXCEEDED, text)
     identifier: int = subscribe.properties.get(PropertyId.SUBSCRIPTION_IDENTIFIER, 0)
-    changes: list[Change] = []
-    stored: list[Stored] = []
+    step = _Step(connection, session)
+    wanting: list[Subscription] = []
     reason_codes = [
-        _subscribe_to(connection, session, request, identifier, reason_code, changes, stored)
+        _subscribe_to(step, request, identifier, reason_code, wanting)
         for request, reason_code in zip(subscribe.subscriptions, granted, strict=True)
     ]
     for topic_name, position in positions.items():
         if server.router.granted(session, topic_name) is not None:
             session.start_after(topic_name, position)
-    is_stored = not changes or await server.commit(changes)
-    if not is_stored:
-        connection.disconnect(ReasonCode.SERVER_BUSY, "the server cannot write now; connect again")
-    if not connection.is_closing():
-        suback = Suback(subscribe.packet_id, reason_codes)
-        connection.send(suback)  # [MQTT5-3.8.4-1] [MQTT311-3.8.4-1]
-    server.stored(stored, is_stored)
-    if not connection.is_closing():
-        send_waiting(connection, session)
-        server.read_on(connection)
+    step.answer = Suback(subscribe.packet_id, reason_codes)
+    for subscription in wanting:  # with a turn for everybody else in between: to look through many topics takes time
+        _add_retained(step, subscription)
+        if not await step.done():
+            return
+        await asyncio.sleep(0)
+        step = _Step(connection, session)
+    await step.done()
+
+
+class _Step:
+    """One transaction of a SUBSCRIBE or UNSUBSCRIBE, and what is sent in the moment in which it is durable: its place
+    among the publishes is the transaction's."""
+
+    def __init__(self, connection: Connection, session: Session) -> None:
+        self.connection = connection
+        self.session = session
+        self.answer: Suback | Unsuback | None = None
+        self.changes: list[Change] = []
+        self.pending: list[Pending] = []
+        self.undo: list[Callable[[], object]] = []
+        self._stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    async def done(self) -> bool:
+        """Write it, if there is anything to write; False if there is no going on."""
+        if self.changes:
+            self.connection.server.store(*self.changes, done=self._settle)
+        else:
+            self._settle(True)
+        is_stored = await self._stored
+        return is_stored and self.session.connection is self.connection
+
+    def _settle(self, is_stored: bool) -> None:
+        connection, session = self.connection, self.session
+        if not is_stored:
+            for undo in self.undo:
+                undo()
+            connection.cannot_write()
+        elif self.answer is not None and not connection.is_closing():
+            connection.send(self.answer)  # [MQTT5-3.8.4-1] [MQTT311-3.8.4-1] [MQTT5-3.10.4-4] [MQTT311-3.10.4-4]
+        for each in self.pending:
+            each.settle(is_stored)
+        if not connection.is_closing():
+            send_waiting(connection, session)
+            connection.server.read_on(connection)
+        if not self._stored.done():
+            self._stored.set_result(is_stored)
 
 
 def _subscribe_to(
-    connection: Connection,
-    session: Session,
-    request: SubscriptionRequest,
-    identifier: int,
-    granted: ReasonCode,
-    changes: list[Change],
-    stored: list[Stored],
+    step: _Step, request: SubscriptionRequest, identifier: int, granted: ReasonCode, wanting: list[Subscription]
 ) -> ReasonCode:
-    server = connection.server
+    connection, session = step.connection, step.session
+    router = connection.server.router
     if granted < ReasonCode.UNSPECIFIED_ERROR and not _has_room(connection, session, request.topic_filter):
         granted = ReasonCode.QUOTA_EXCEEDED
     if granted >= ReasonCode.UNSPECIFIED_ERROR:
         connection.count_refusal(granted)
         return granted
     request.qos = min(request.qos, granted)
+    former = session.subscriptions.get(request.topic_filter)
     subscription = subscription_of(session, request, identifier)
-    is_new = server.router.subscribe(subscription)
+    is_new = router.subscribe(subscription)
     if session.key:
-        changes.append(SaveSubscription(session.key, request, identifier))
+        step.changes.append(SaveSubscription(session.key, request, identifier))
+        step.undo.append(partial(_restore, router, subscription, former))
+    # [MQTT5-3.3.1-9] [MQTT5-3.3.1-10] [MQTT5-3.3.1-11]
     if request.retain_handling == 0 or (request.retain_handling == 1 and is_new):
-        _send_retained(
-            connection, session, subscription, changes, stored
-        )  # [MQTT5-3.3.1-9] [MQTT5-3.3.1-10] [MQTT5-3.3.1-11]
+        wanting.append(subscription)
     return granted
+
+
+def _restore(router: Router, subscription: Subscription, former: Subscription | None) -> None:
+    """The storage could not keep a subscription."""
+    session = subscription.session
+    if session.subscriptions.get(subscription.topic_filter) is not subscription:
+        return
+    if former is None:
+        router.unsubscribe(session, subscription.topic_filter)
+    else:
+        router.subscribe(former)
 
 
 def _has_room(connection: Connection, session: Session, topic_filter: str) -> bool:
@@ -131,13 +179,8 @@ def _has_room(connection: Connection, session: Session, topic_filter: str) -> bo
     return len(session.subscriptions) < limits.subscriptions_max
 
 
-def _send_retained(
-    connection: Connection,
-    session: Session,
-    subscription: Subscription,
-    changes: list[Change],
-    stored: list[Stored],
-) -> None:
+def _add_retained(step: _Step, subscription: Subscription) -> None:
+    connection, session = step.connection, step.session
     share_name, topic_filter = split_share(subscription.topic_filter)
     server = connection.server
     if share_name is not None or not len(server.retained):
@@ -150,7 +193,7 @@ def _send_retained(
     ]
     if session.key and subscription.qos:
         kept = [each for each in retained if each.qos]
-        stored += server.enqueue_retained(session, subscription, kept, changes)
+        server.enqueue_retained(session, subscription, kept, step.changes, step.pending)
         retained = [each for each in retained if not each.qos]
     for publication in retained:
         qos = min(subscription.qos, publication.qos)
@@ -160,18 +203,20 @@ def _send_retained(
 def on_unsubscribe(connection: Connection, unsubscribe: Unsubscribe) -> None:
     session = connection.session
     assert session is not None
-    server = connection.server
-    found = [server.router.unsubscribe(session, topic_filter) for topic_filter in unsubscribe.topic_filters]
-    reason_codes = [ReasonCode.SUCCESS if each else ReasonCode.NO_SUBSCRIPTION_EXISTED for each in found]
-    unsuback = Unsuback(unsubscribe.packet_id, reason_codes)
-    changes: list[Change] = []
-    if session.key:
-        changes += [DeleteSubscription(session.key, each) for each in unsubscribe.topic_filters]
-    connection.ask(_unsubscribed(connection, changes, unsuback))
+    router = connection.server.router
+    step = _Step(connection, session)
+    reason_codes = []
+    for topic_filter in unsubscribe.topic_filters:
+        former = session.subscriptions.get(topic_filter)
+        reason_codes.append(ReasonCode.NO_SUBSCRIPTION_EXISTED if former is None else ReasonCode.SUCCESS)
+        if former is not None:
+            router.unsubscribe(session, topic_filter)
+            if session.key:
+                step.changes.append(DeleteSubscription(session.key, topic_filter))
+                step.undo.append(partial(router.subscribe, former))
+    step.answer = Unsuback(unsubscribe.packet_id, reason_codes)
+    connection.ask(_unsubscribed(step))
 
 
-async def _unsubscribed(connection: Connection, changes: list[Change], unsuback: Unsuback) -> None:
-    if changes and not await connection.server.commit(changes):
-        connection.disconnect(ReasonCode.SERVER_BUSY, "the server cannot write now; connect again")
-    if not connection.is_closing():
-        connection.send(unsuback)  # [MQTT5-3.10.4-4] [MQTT311-3.10.4-4]
+async def _unsubscribed(step: _Step) -> None:
+    await step.done()

@@ -39,7 +39,7 @@ class SysTopics:
     def _values(self) -> dict[str, object]:
         server = self._server
         counters = server.counters
-        connected = sum(counters.connections.values())
+        connected = sum(1 for session in server.sessions if session.connection is not None)
         return {
             "version": f"Recado {__version__}",
             "uptime": int(time.monotonic() - self._started_at),

@@ -19,6 +19,7 @@ from recado.mqtt.subscription import Subscription
 
 PACKET_IDS = 65_535
 NEVER = 0xFFFF_FFFF  # a session expiry interval [MQTT5 3.1.2.11.2]
+RESERVED: Final = object()  # in flight soon: its packet id is kept free
 RELEASED: Final = object()  # in flight since before a restart, with nothing but its PUBREL left to send
 _NONE: set[int] = set()  # shared by the cursors that have none of their own; never changed
 
@@ -54,7 +55,6 @@ class Session:
         "_freed",
         "_last_packet_id",
         "claimant",
-        "claiming",
         "client_id",
         "connection",
         "cursors",
@@ -95,7 +95,6 @@ class Session:
         self.queued = 0
         self.queued_bytes = 0
         self.claimant: Any = None
-        self.claiming = False
         self._last_packet_id = 0
         self._freed = 0
 

@@ -326,8 +326,8 @@ async def test_answers_come_in_the_order_of_what_they_answer(node: Node) -> None
     client = await node.connected()
     await client.send(*(Publish("held/a", b"x", 1 + each % 2, packet_id=each) for each in (4, 3, 1, 2)))
     await client.ping()
-    for session, held in reversed(node.hooks.held):
-        node.server.settle(session, held, R.SUCCESS)
+    for settle in reversed(node.hooks.held):
+        settle(R.SUCCESS, "")
     answers = [await client.answer_to_publish() for _ in range(4)]
     assert [each.packet_id for each in answers if isinstance(each, Puback)] == [4, 2]
     assert [each.packet_id for each in answers if isinstance(each, Pubrec)] == [3, 1]

@@ -18,7 +18,7 @@ import msgspec
 from recado.broker.hooks import Challenge, Identity, LogPage, Outcome, Refused
 from recado.broker.limits import BrokerLimits
 from recado.broker.publication import Publication
-from recado.broker.server import Server
+from recado.broker.server import Server, Settle
 from recado.chat import actions
 from recado.chat.actions import SEQ_MAX, Chat
 from recado.chat.errors import ChatError, Invalid, NotFound, Unauthenticated, Unavailable
@@ -132,7 +132,7 @@ class EmbeddedBroker:
         topic_filter = subscription.topic_filter
         root, _, rest = topic_filter.partition("/")
         conversation, _, below = rest.partition("/")
-        granted = ReasonCode(min(subscription.qos, _QOS_MAX))
+        granted = ReasonCode(subscription.qos)
         if root in ("+", "#") or (root == "c" and has_wildcard(conversation)):
             return granted  # it follows the user's membership, whatever it matches
         if root != "c" or below not in ("", "live", "+", "#") or (not below and rest.endswith("/")):
@@ -180,7 +180,7 @@ class EmbeddedBroker:
                 ended = asyncio.ensure_future(sent)
         except ChatError as refusal:
             return _outcome(refusal)
-        ended.add_done_callback(partial(self._ended, session, publish))
+        ended.add_done_callback(partial(_ended, self.server.settling(session, publish)))
         return None
 
     async def _signal(self, principal: Principal, conversation: str, payload: bytes) -> None:
@@ -194,16 +194,6 @@ class EmbeddedBroker:
             await actions.mark_read(self.chat, principal, conversation, signal.seq)
         else:
             raise Invalid('a signal is {"type": "typing"} or {"type": "read", "seq": number}')
-
-    def _ended(self, session: Session, publish: Publish, ended: asyncio.Future[Any]) -> None:
-        error = asyncio.CancelledError() if ended.cancelled() else ended.exception()
-        if error is None:
-            self.server.settle(session, publish, ReasonCode.SUCCESS)
-        elif isinstance(error, ChatError):
-            self.server.settle(session, publish, *_outcome(error))
-        else:
-            _log.error("a publish failed", exc_info=error)
-            self.server.settle(session, publish, ReasonCode.SERVER_BUSY, "the server failed; try again")
 
     async def read_log(self, user: str, topic_name: str, after: int, limit: int) -> LogPage:
         try:
@@ -221,6 +211,17 @@ def _check_method(method: str) -> None:
     if method != _METHOD:
         text = f"the authentication method is {_METHOD}, or none with the token as the password"
         raise Refused(ReasonCode.BAD_AUTHENTICATION_METHOD, text)  # [MQTT5-4.12.0-1]
+
+
+def _ended(settle: Settle, ended: asyncio.Future[Any]) -> None:
+    error = asyncio.CancelledError() if ended.cancelled() else ended.exception()
+    if error is None:
+        settle(ReasonCode.SUCCESS, "")
+    elif isinstance(error, ChatError):
+        settle(*_outcome(error))
+    else:
+        _log.error("a publish failed", exc_info=error)
+        settle(ReasonCode.SERVER_BUSY, "the server failed; try again")
 
 
 def _outcome(refusal: ChatError) -> Outcome:
