@@ -53,6 +53,13 @@ def wait_for(port: int) -> None:
     sys.exit(f"idle: nothing listens on port {port}")
 
 
+def is_socket(fd: Path) -> bool:
+    try:
+        return str(fd.readlink()).startswith("socket:")
+    except OSError:
+        return False
+
+
 def resident_bytes(pid: int) -> int:
     found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     assert found is not None
@@ -80,7 +87,7 @@ def main() -> None:
         established = 0
         while established < asked.connections and idle.poll() is None:
             time.sleep(1)
-            established = len(list(Path(f"/proc/{idle.pid}/fd").iterdir())) - 5
+            established = len([fd for fd in Path(f"/proc/{idle.pid}/fd").iterdir() if is_socket(fd)])
         time.sleep(SETTLE_S)
         grown = resident_bytes(server.pid) - before
         idle.kill()

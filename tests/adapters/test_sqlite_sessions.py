@@ -154,6 +154,12 @@ async def test_a_message_is_on_disk_as_long_as_a_session_needs_it_and_no_longer(
     assert await after(Released(4, 1)) == {"messages": 0, "queued": 0, "inflight": 2}
     assert await after(Acknowledged(4, 1)) == {"messages": 0, "queued": 0, "inflight": 1}
 
+    assert await written(storage, session(5))
+    kept = [written(storage, enqueue(n, entry(5), entry(1, 7))) for n in (10, 11)]
+    kept += [written(storage, enqueue(n, entry(1, 7), entry(1, 7))) for n in (12, 13)]
+    assert await asyncio.gather(*kept, written(storage, EndSession(5))) == [True] * 5
+    assert await after(Acknowledged(1, 7)) == {"messages": 0, "queued": 0, "inflight": 1}, "each freed the former"
+
     assert await written(storage, enqueue(2, entry(4), expires_at_ms=1))
     await storage.claim(4, [1], 2)
     assert await written(storage, enqueue(3, entry(3)))
@@ -228,6 +234,56 @@ async def test_one_more_transaction_than_may_wait_is_refused_but_not_inside_writ
     assert [each.saved.key for each in (await storage.load()).sessions] == [1, 2, 3, 4, 5, 8]
 
 
+async def test_a_message_weighs_as_much_as_the_sessions_that_it_is_for(disk: Disk, open_storage: OpenStorage) -> None:
+    storage = open_storage(replace(STORAGE_LIMITS, pending_transactions_max=8))
+    assert await written(storage, *(session(key) for key in range(1, 7)))
+
+    with disk.held():
+        everyone = [entry(key) for key in range(1, 7)]
+        accepted = [written(storage, enqueue(n, *everyone)) for n in (1, 2)]
+        refused = written(storage, enqueue(3, entry(1)))
+        acknowledged = written(storage, Acknowledged(1, 1), Released(1, 2))
+        assert not await refused
+    assert await asyncio.gather(*accepted, acknowledged) == [True] * 3
+    assert await written(storage, enqueue(4, entry(1))), "there is room again"
+
+
+async def test_a_commit_takes_no_more_rows_than_it_may_and_one_message(disk: Disk, open_storage: OpenStorage) -> None:
+    storage = open_storage(replace(STORAGE_LIMITS, batch_transactions_max=10))
+    assert await written(storage, *(session(key) for key in range(1, 7)))
+    before = disk.syncs
+
+    with disk.held() as reached:
+        first = written(storage, enqueue(1, entry(1)))
+        assert await asyncio.to_thread(reached.wait, TIMEOUT_S)
+        others = [written(storage, enqueue(n, *(entry(key) for key in range(1, 7)))) for n in range(2, 12)]
+    assert all(await asyncio.gather(first, *others))
+
+    assert disk.syncs == before + 1 + 5, "two messages of six rows in each"
+
+
+async def test_the_end_does_not_wait_for_reads_in_line(disk: Disk, open_storage: OpenStorage) -> None:
+    storage = open_storage()
+    assert await written(storage, session(1), enqueue(1, entry(1)))
+
+    with disk.held() as reached:
+        kept = [written(storage, session(2))]
+        assert await asyncio.to_thread(reached.wait, TIMEOUT_S)
+        reads = [asyncio.ensure_future(storage.resume(1)), asyncio.ensure_future(storage.claim(1, [1], 1))]
+        await asyncio.sleep(0)  # they are in line
+        kept.append(written(storage, session(3)))
+        closing = asyncio.ensure_future(storage.close())
+        await asyncio.sleep(0)
+    await closing
+
+    for read in reads:
+        with pytest.raises(StorageFailed, match="closed"):
+            await read
+    assert await asyncio.gather(*kept) == [True, True]
+    stored = await open_storage().load()
+    assert [(each.saved.key, each.queued) for each in stored.sessions] == [(1, 1), (2, 0), (3, 0)]
+
+
 async def test_acknowledgements_get_in_where_others_are_refused_up_to_as_many_again(
     disk: Disk, open_storage: OpenStorage, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -258,7 +314,7 @@ async def test_the_payloads_that_wait_are_bounded_too(disk: Disk, open_storage: 
     assert await asyncio.gather(*accepted) == [True, True]
 
     assert await written(storage, enqueue(3, entry(1)))
-    assert (await storage.claim(1, [1, 2, 3], 1)).removed_bytes == 502
+    assert (await storage.claim(1, [1, 2, 3], 1)).removed_bytes == big.size + publication("m3").size
 
 
 async def test_a_commit_takes_no_more_transactions_than_it_may(disk: Disk, open_storage: OpenStorage) -> None:

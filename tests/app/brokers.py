@@ -35,6 +35,14 @@ class Broker(Server):
         lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] in events]
 
+    def awaited(self, event: str) -> dict[str, Any]:
+        """The first line of this event, which may be still to come."""
+        deadline = time.monotonic() + RELOAD_TIMEOUT_S
+        while not (lines := self.lines(event)):
+            assert time.monotonic() < deadline, f"no {event}:\n{self.log}"
+            time.sleep(0.02)
+        return lines[0]
+
     def reload(self) -> dict[str, Any]:
         """SIGHUP; returns the line with which it says how that went."""
         before = len(self.lines("reloaded", "not_reloaded"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import resource
+import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
+from recado import __version__
 from recado.mqtt.packets import MQTT_3_1_1, MQTT_5, Auth, Connack, Connect, Disconnect, Puback, Publish, Will
 from recado.mqtt.properties import PropertyId
 from recado.mqtt.reason_codes import ReasonCode
@@ -315,11 +318,13 @@ async def test_a_reload_with_an_error_is_one_line_and_changes_nothing(
 
 async def test_a_reload_takes_up_the_log_level_and_names_what_it_does_not_take_up(own: Broker) -> None:
     await own.connected("ana", "secret of ana")
-    assert "connected as client" not in own.log
+    assert own.lines("connected") == []
     (own.directory / "recado.toml").write_text('log_level = "debug"\nallow_anonymous = true\n')
     assert own.reload()["after_a_restart"] == ["allow_anonymous"]
     await own.connected("ana", "secret of ana")
-    assert "user 'ana' connected as client 'phone'" in own.log
+    (line,) = own.lines("connected")
+    assert (line["user"], line["client_id"], line["listener"]) == ("ana", "phone", "tcp")
+    assert line["address"].startswith("127.0.0.1:")
     _, connack = await own.connect()
     assert connack.reason_code == ReasonCode.NOT_AUTHORIZED
 
@@ -392,4 +397,87 @@ async def test_what_it_logs_says_where_it_listens_and_holds_no_secret(own: Broke
     await own.connect("ana", "wrong secret")
     (ready,) = own.lines("ready")
     assert (ready["mqtt_port"], ready["ws_port"], ready["http_port"]) == (own.mqtt_port, own.ws_port, own.http_port)
+    assert (ready["version"], ready["database"]) == (__version__, "sqlite:///recado-broker.db")
+    assert ready["password_file"] == str(own.directory / "users")
+    assert ready["acl_file"] == str(own.directory / "acl")
+    assert (ready["tokens"], ready["allow_anonymous"]) == (False, False)
     assert "secret" not in own.log
+
+
+async def test_readyz_is_503_from_a_commit_that_failed_to_one_that_works(own: Broker) -> None:
+    await own.connected("ana", "secret of ana", client_id="a")
+    wal = own.directory / "recado-broker.db-wal"
+    former = resource.prlimit(own.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(own.pid, resource.RLIMIT_FSIZE, (wal.stat().st_size, former[1]))
+    assert get(own, "/readyz")[0] == 200, "nobody knows yet"
+
+    ana = await own.connected("ana", "secret of ana")
+    await ana.send(Publish("sensors/x", b"x", 1, retain=True, packet_id=1))
+    assert (await ana.expect(Disconnect)).reason_code == ReasonCode.SERVER_BUSY
+
+    assert get(own, "/readyz") == (503, '{"status":"the database sqlite:///recado-broker.db cannot be written"}')
+    assert get(own, "/readyz")[0] == 503
+    assert get(own, "/healthz")[0] == 200
+    assert "recado-broker.db: the store could not commit" in own.log
+    resource.prlimit(own.pid, resource.RLIMIT_FSIZE, former)
+    deadline = time.monotonic() + 10
+    while get(own, "/readyz")[0] != 200:  # though nobody writes
+        assert time.monotonic() < deadline
+
+
+def test_too_few_open_files_for_the_connections_that_may_come_is_a_warning(tmp_path: Path) -> None:
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for connections, warnings in ((files - 100, 0), (files - 99, 1)):
+        directory = tmp_path / str(connections)
+        directory.mkdir()
+        broker = Broker(directory, "--allow-anonymous", f"--limit.connections_max={connections}")
+        try:
+            broker.start()
+            assert len(broker.lines("few_open_files")) == warnings, most
+        finally:
+            broker.close()
+
+
+async def test_a_connection_that_never_was_one_is_a_line_with_its_address(tmp_path: Path) -> None:
+    broker = Broker(tmp_path, "--allow-anonymous", "--proxy-protocol", "--database=off")
+    try:
+        broker.start()
+        client = await broker.client()
+        await client.send(Connect("phone"))
+        assert await client.rest() == []
+        (line,) = broker.lines("connection_refused")
+        assert (line["reason"], line["listener"], line["level"]) == ("proxy_protocol", "tcp", "info")
+        assert "signature" in line["detail"]
+        assert line["address"].startswith("127.0.0.1:")
+    finally:
+        broker.close()
+
+
+async def test_each_refusal_is_a_line_with_who_and_why(own: Broker) -> None:
+    await own.connect("ana", "wrong secret", client_id="stranger")
+    ana = await own.connected("ana", "secret of ana")
+    assert await subscribe(ana, "sensors/vault/#") == ReasonCode.NOT_AUTHORIZED
+    assert (await ana.publish("sensors/vault/x", "precious")).reason_code == ReasonCode.NOT_AUTHORIZED
+    (connect,) = own.lines("connect_refused")
+    (refused_subscribe,) = own.lines("subscribe_refused")
+    (publish,) = own.lines("publish_refused")
+    assert (connect["user"], connect["client_id"]) == ("ana", "stranger")
+    assert connect["reason"] == "bad_user_name_or_password"
+    for line, topic in ((refused_subscribe, "sensors/vault/#"), (publish, "sensors/vault/x")):
+        assert (line["user"], line["client_id"], line["topic"]) == ("ana", "phone", topic)
+        assert line["reason"] == "not_authorized"
+    for line in (connect, refused_subscribe, publish):
+        assert (line["level"], line["listener"]) == ("info", "tcp")
+        assert line["address"].startswith("127.0.0.1:")
+    for hidden in ("wrong secret", "precious"):
+        assert hidden not in own.log
+
+
+async def test_a_reload_that_cannot_read_its_settings_is_not_the_last_one(own: Broker) -> None:
+    file = own.directory / "recado.toml"
+    file.mkdir()
+    for _ in range(2):
+        line = own.reload()
+        assert (line["event"], line["error"]) == ("not_reloaded", "recado.toml cannot be read: Is a directory")
+    file.rmdir()
+    assert own.reload()["event"] == "reloaded"

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import jwt
@@ -56,7 +57,9 @@ def test_a_broker_that_nobody_could_connect_to_says_what_to_do(tmp_path: Path) -
         ({"mqtts_port": 8883}, "mqtts_port needs tls_cert"),
         ({"wss_port": 0}, "wss_port needs tls_cert"),
         ({"tls_cert": Path("x")}, "are for mqtts_port and wss_port"),
-        ({"database": "recado.db"}, "database is sqlite:///"),
+        ({"database": "recado.db"}, "database is sqlite:///.*as sqlite:///recado.db, or off"),
+        ({"database": "/var/x.db"}, "as sqlite:////var/x.db, or off"),
+        ({"database": "sqlite:///:memory:"}, "or off to keep nothing"),
         ({"listener_connections": {"mqtt": 5}}, "listener_connections are of tcp, tls, ws, wss, unix, not of 'mqtt'"),
         ({"listener_connections": {"ws": 0}}, "listener_connections.ws must be 1 or more"),
         ({"allow_anonymous": False, "secret": "short"}, "RECADO_SECRET must have at least 32"),
@@ -119,11 +122,15 @@ def test_a_broker_that_strangers_can_use_and_read_is_told_from_one_that_they_can
             {"--tls-cert": "no-cert", "--tls-key": "no-key", "--wss-port": "0"},
             "tls_cert no-cert and tls_key no-key cannot",
         ),
-        ({"--database": "sqlite:///missing/broker.db"}, "missing"),
+        ({"--database": "sqlite:///missing/broker.db"}, "the database missing/broker.db cannot be made: there is no"),
         ({"--host": "no.such.host.invalid"}, "name another address with --host"),
+        ({"--host": "203.0.113.1", "--mqtt-port": "1883"}, "name another address with --host"),
+        ({"--config": "no-settings"}, "no-settings cannot be read: No such file"),
+        ({"--config": "wrong"}, "wrong is not TOML"),
         ({"--http-host": "no.such.host.invalid"}, "name another address with --http-host"),
         ({"--unix-socket": "wrong"}, "cannot listen on wrong"),
         ({"--limit.no_such": "1"}, "no limit 'no_such'"),
+        ({"--limit.paket_bytes_max": "1"}, "did you mean packet_bytes_max?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
@@ -174,11 +181,63 @@ def test_a_broker_takes_its_settings_from_flags_the_environment_and_the_file_it_
     )
 
 
-def test_a_key_that_is_no_setting_of_any_command_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "recado.toml").write_text("allow_anonymus = true\n")
-    ran = run(tmp_path, "broker")
-    assert ran.returncode != 0
-    assert "allow_anonymus" in ran.stdout + ran.stderr
+COMMANDS = [["broker"], ["serve"], ["demo"], ["token", "ana"], ["backup", "copy"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "recado.toml cannot be read: Is a directory"),
+        (b"log_level = [", "recado.toml is not TOML"),
+        (b"\xff", "recado.toml is not UTF-8"),
+        (b"allow_anonymus = true", "'allow_anonymus' in recado.toml is no setting; did you mean allow_anonymous?"),
+        (b'config = "other.toml"', "'config' in recado.toml is no setting"),
+        (
+            b"[broker]\nmqtt_port = 1",
+            "recado.toml: there are no tables per command, put the keys of [broker] at the top",
+        ),
+        (b"[serve]", "put the keys of [serve] at the top"),
+    ],
+    ids=str,
+)
+def test_a_file_of_settings_that_cannot_hold_is_one_line_that_names_it(
+    tmp_path: Path, command: list[str], text: bytes | None, said: str
+) -> None:
+    file = tmp_path / "recado.toml"
+    file.mkdir() if text is None else file.write_bytes(text)
+    line = refusal(tmp_path, *command)
+    assert said in line
+    assert "\n" not in line
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_a_variable_that_is_no_setting_of_any_command_is_an_error(tmp_path: Path, command: list[str]) -> None:
+    line = refusal(tmp_path, *command, ACL_FLIE="acl", PUBLIC_URL="https://chat.example.com")
+    assert line == "RECADO_ACL_FLIE in the environment is no setting; did you mean RECADO_ACL_FILE?"
+
+
+@pytest.mark.parametrize("how", ["flag", "variable"])
+def test_the_file_of_settings_may_be_another_one(tmp_path: Path, how: str) -> None:
+    (tmp_path / "recado.toml").write_text('log_level = "loud"')
+    (tmp_path / "other.toml").write_text('log_format = "xml"')
+    flags = ["--config=other.toml"] if how == "flag" else []
+    variables = {"CONFIG": "other.toml"} if how == "variable" else {}
+    assert "log_format is" in refusal(tmp_path, "broker", "--allow-anonymous", *flags, **variables)
+
+
+def test_the_key_of_another_certificate_is_named_as_what_is_wrong(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        certificate(tmp_path / name, name)
+    tls = {"--mqtts-port": "0", "--tls-cert": "first/cert.pem", "--tls-key": "second/key.pem"}
+    assert refusal(tmp_path, "broker", "--allow-anonymous", *flags(tls)).endswith("the key is another certificate's")
+
+
+def test_a_backup_of_no_database_beside_a_brokers_says_how_to_name_that(tmp_path: Path) -> None:
+    (tmp_path / "recado-broker.db").touch()
+    assert "add --database sqlite:///recado-broker.db" in refusal(tmp_path, "backup", "copy")
 
 
 @pytest.mark.parametrize("where", ["environment", "file"])
@@ -186,10 +245,9 @@ def test_only_settings_come_from_the_environment_and_the_file(tmp_path: Path, wh
     if where == "file":
         (tmp_path / "recado.toml").write_text('host = "127.0.0.1"\n')
     variables = {"USER": "ana", "TTL_S": "5", "DELETE": "true", "FILE": "users"}
-    ran = run(tmp_path, "token", SECRET=SECRET, **(variables if where == "environment" else {}))
+    ran = run(tmp_path, "token", SECRET=SECRET, **({"URL": "ana"} if where == "environment" else {}))
     assert ran.returncode != 0, "the user is an argument, whatever RECADO_USER says"
     assert "USER" in (ran.stdout + ran.stderr).upper()
-    assert run(tmp_path, "token", "bruno", SECRET=SECRET, **variables).returncode == 0
     passwd = subprocess.run(
         [RECADO, "passwd", "users", "bruno"],
         cwd=tmp_path,
@@ -303,6 +361,14 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path]:
     return cert, key
 
 
+def rest_of(connection: socket.socket) -> None:
+    """Read until the other end has closed."""
+    connection.settimeout(TIMEOUT_S)
+    with suppress(ConnectionResetError):
+        while connection.recv(1024):
+            pass
+
+
 def shown_certificate(port: int) -> bytes:
     context = ssl.create_default_context()
     context.check_hostname = False
@@ -326,6 +392,12 @@ def test_a_reload_takes_up_a_new_certificate_and_keeps_the_old_one_if_that_is_wr
         cert.write_text("nothing")
         assert "tls_cert" in broker.reload()["error"]
         assert b"second" in shown_certificate(port)
+        with socket.create_connection(("127.0.0.1", port)) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            rest_of(plain)
+        line = broker.awaited("connection_refused")
+        assert (line["reason"], line["listener"], line["detail"]) == ("tls_handshake", "tls", "HTTP_REQUEST")
+        assert line["address"].startswith("127.0.0.1:")
         broker.stop()
     finally:
         broker.close()
@@ -383,6 +455,9 @@ async def test_a_listener_has_its_own_most_connections(tmp_path: Path) -> None:
         first, second = [await broker.connected(client_id=client_id) for client_id in ("a", "b")]
         third = await broker.client()
         assert await third.rest() == []
+        (line,) = broker.lines("connection_refused")
+        assert (line["reason"], line["listener"]) == ("listener_connections_max", "tcp")
+        assert line["address"].startswith("127.0.0.1:")
         assert (await first.before_pong(), await second.before_pong()) == ([], [])
     finally:
         broker.close()

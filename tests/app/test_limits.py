@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from recado.app.config import SettingsError
-from recado.app.limits import DEFAULT, with_changes
+from recado.app.limits import DEFAULT, STANDALONE, STANDALONE_RELATIONS, with_changes
 
 NAMES = sorted(each.name for part in fields(DEFAULT) for each in fields(getattr(DEFAULT, part.name)))
 
@@ -61,3 +61,12 @@ def test_limits_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(SettingsError, match="page_default must not be more than"):
         with_changes({"page_max": 10})
     assert with_changes({"page_max": 10, "page_default": 10}).chat.page_max == 10
+
+
+def test_limits_of_what_a_command_has_no_part_in_do_not_bind_it() -> None:
+    with pytest.raises(SettingsError, match="body_bytes_max must not be more than"):
+        with_changes({"packet_bytes_max": 1000})
+    limits = with_changes({"packet_bytes_max": 1000, "page_max": 10}, STANDALONE, STANDALONE_RELATIONS)
+    assert limits.broker.packet_bytes_max == 1000
+    with pytest.raises(SettingsError, match="packet_bytes_max must not be more"):
+        with_changes({"frame_bytes_max": 1000}, STANDALONE, STANDALONE_RELATIONS)

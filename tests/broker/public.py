@@ -13,7 +13,7 @@ from recado.broker.hooks import ROUTE, Challenge, Identity, LogPage, Outcome, Re
 from recado.broker.limits import BrokerLimits
 from recado.broker.listening import ListenerSettings, listen
 from recado.broker.server import Server
-from recado.broker.storage import Resumed
+from recado.broker.storage import Expired, Resumed
 from recado.mqtt.packets import (
     MQTT_5,
     Connack,
@@ -134,11 +134,18 @@ class PublicHooks:
 
 
 class HeldStorage(SqliteStorage):
-    """The real one; a test may make who takes a session up wait for its turn."""
+    """The real one; a test may make who takes a session up wait for its turn, and count."""
 
     resuming: Gate
+    resumed = 0
+    looked = 0
+
+    async def forget_expired(self, key: int, now_ms: int) -> Expired:
+        self.looked += 1
+        return await super().forget_expired(key, now_ms)
 
     async def resume(self, key: int) -> Resumed:
+        self.resumed += 1
         await self.resuming.passed()
         return await super().resume(key)
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from recado.broker import acl
 from recado.broker.acl import ANONYMOUS, AclError, Permissions, covers, intersection, parse_acl
 from recado.mqtt.topics import matches
 
@@ -261,3 +262,46 @@ def test_relating_long_filters_takes_time_in_their_length_and_no_recursion() -> 
     assert covers(deep + "#", deep + "b/c")
     assert not covers(deep + "b", deep + "c")
     assert intersection("+/" * 30_000 + "#", deep + "b") == deep + "b"
+
+
+# What is remembered
+
+
+def test_a_long_topic_is_asked_about_anew_each_time() -> None:
+    """Bug class: a bound on how many are remembered, and none on how long they are."""
+    office = who(EXAMPLE, "back office")
+    for _ in range(2):
+        assert office.may_write("x" * 129)
+        assert not who(EXAMPLE).may_write("x" * 129)
+    assert office._remembered == {}
+    assert office.may_write("x" * 128)
+    assert list(office._remembered) == ["x" * 128]
+
+
+def test_topics_are_remembered_up_to_a_bound() -> None:
+    office = who(EXAMPLE, "back office")
+    for number in range(1_000):
+        assert office.may_write(str(number))
+        assert len(office._remembered) <= 32
+
+
+def test_what_is_remembered_of_users_is_bounded_in_bytes_however_long_their_names_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(acl, "_COMPILED_BYTES_MAX", 1_100_000)
+    rules = parse_acl(EXAMPLE)
+    for number in range(20):
+        client_id = f"{number}" + "x" * 60_000
+        assert rules.permissions("ana", client_id).may_write(f"clients/{client_id}/state")
+        held = [4 * len(user + client) + each.size for (user, client), each in rules._compiled.items()]
+        assert sum(held) == rules._compiled_bytes <= 1_100_000
+        assert rules.permissions("ana", client_id) is rules.permissions("ana", client_id)
+    assert len(rules._compiled) == 2
+
+
+def test_one_that_is_larger_than_the_bound_is_remembered_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acl, "_COMPILED_BYTES_MAX", 10)
+    rules = parse_acl(EXAMPLE)
+    for client_id in "ab":
+        assert rules.permissions("ana", client_id) is rules.permissions("ana", client_id)
+    assert list(rules._compiled) == [("ana", "b")]

@@ -15,7 +15,7 @@ import pytest
 from recado.broker.listening import ListenerSettings, Listening, listen
 from recado.broker.tls import TlsCertificates
 from recado.mqtt.codec import encode
-from recado.mqtt.packets import MQTT_5, Connack, Connect
+from recado.mqtt.packets import MQTT_5, Connect
 from tests.broker.application import LIMITS, Application
 from tests.broker.certificates import Certificate
 from tests.broker.client import Client
@@ -246,25 +246,6 @@ async def test_tls_before_1_2_is_refused(places: Places) -> None:
             assert not is_let_in
         else:
             assert is_let_in
-
-
-async def test_a_server_that_asks_for_certificates_lets_only_those_in_that_are_signed(
-    places: Places, tmp_path: Path
-) -> None:
-    own, known, stranger = (Certificate.make(tmp_path, name) for name in ("own", "known", "stranger"))
-    used = TlsCertificates(own.certificate, own.key, client_ca=known.certificate)
-    listening = await places.listen("tls", certificates=used)
-    for shown, is_let_in in ((known, True), (stranger, False), (None, False)):
-        context = own.trusted()
-        if shown is not None:
-            context.load_cert_chain(shown.certificate, shown.key)
-        try:
-            client = Client(await places.stream(listening, context))
-            await client.send(Connect("phone", username="ana"))
-            answer = await client.next()
-        except OSError:
-            answer = None
-        assert isinstance(answer, Connack) is is_let_in
 
 
 async def test_a_tls_listener_needs_a_certificate(places: Places) -> None:

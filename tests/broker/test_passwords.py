@@ -62,12 +62,46 @@ def test_a_deleted_user_is_gone_and_one_who_is_not_there_is_named(path: Path) ->
         delete_user(path, "ana")
 
 
-def test_only_the_owner_may_read_the_file_whatever_its_mode_was_and_nothing_else_is_left(path: Path) -> None:
+def test_only_the_owner_may_read_a_new_file_and_a_changed_one_keeps_its_mode_and_nothing_else_is_left(
+    path: Path,
+) -> None:
     set_password(path, "ana", "x")
-    path.chmod(0o644)
-    set_password(path, "ana", "y")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.chmod(0o640)
+    set_password(path, "ana", "y")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_whose_owner_cannot_be_kept_is_left_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_password(path, "ana", "x")
+    before = path.read_bytes()
+
+    def forbidden(_descriptor: int, _user: int, _group: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", forbidden)
+    with pytest.raises(PasswordError, match="its owner could not be kept"):
+        set_password(path, "bruno", "x")
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_comments_and_empty_lines_are_no_users_and_stay_where_they_are(path: Path) -> None:
+    set_password(path, "ana", "x")
+    path.write_text(f"# the office\n\n{path.read_text()} # and others\n")
+    set_password(path, "bruno", "x")
+    set_password(path, "ana", "y")
+    assert list(load_passwords(path)) == ["ana", "bruno"]
+    assert [line.partition(":")[0] for line in path.read_text().splitlines()] == [
+        "# the office",
+        "",
+        "ana",
+        " # and others",
+        "bruno",
+    ]
+    delete_user(path, "ana")
+    assert path.read_text().startswith("# the office\n\n # and others\nbruno:")
 
 
 def test_the_file_goes_on_belonging_to_whom_it_belonged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +134,7 @@ def test_a_file_that_cannot_be_replaced_is_left_as_it_was(path: Path, monkeypatc
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("user", ["", "a:b", "a\nb", "a\rb", " a", "a ", "\x85", "a\u2028b", "\t"])
+@pytest.mark.parametrize("user", ["", "a:b", "a\nb", "a\rb", " a", "a ", "\x85", "a\u2028b", "\t", "#1"])
 def test_a_name_that_would_not_be_read_back_is_refused(path: Path, user: str) -> None:
     with pytest.raises(PasswordError, match="user name"):
         set_password(path, user, "x")
@@ -114,9 +148,9 @@ def test_a_password_is_one_line(path: Path, password: str) -> None:
 
 
 def test_any_other_name_is_read_back(path: Path) -> None:
-    for user in ("ana", "back office", "joão", "#1", "a/b", "+"):
+    for user in ("ana", "back office", "joão", "a#1", "a/b", "+"):
         set_password(path, user, "x")
-    assert list(load_passwords(path)) == ["ana", "back office", "joão", "#1", "a/b", "+"]
+    assert list(load_passwords(path)) == ["ana", "back office", "joão", "a#1", "a/b", "+"]
 
 
 @pytest.mark.parametrize(

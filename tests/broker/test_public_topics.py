@@ -9,6 +9,8 @@ import pytest
 
 from recado import __version__
 from recado.broker.limits import BrokerLimits
+from recado.broker.publication import Publication
+from recado.broker.retaining import held_bytes
 from recado.mqtt.codec import encode
 from recado.mqtt.packets import (
     MQTT_3_1_1,
@@ -21,7 +23,7 @@ from recado.mqtt.packets import (
     Subscribe,
     SubscriptionRequest,
 )
-from recado.mqtt.properties import PropertyId
+from recado.mqtt.properties import EMPTY_PROPERTIES, Properties, PropertyId
 from recado.mqtt.reason_codes import ReasonCode
 from tests.broker.application import LIMITS
 from tests.broker.conftest import PublicNode
@@ -61,7 +63,7 @@ async def test_the_last_retained_message_of_a_topic_waits_for_new_subscribers(
     if end != "stays":
         await (public.restart() if end == "restart" else public.kill())
     assert await retained(public) == {TOPIC: "off"}
-    assert public.server.retained.payload_bytes == 3
+    assert public.server.retained.held_bytes == held(TOPIC, 3)
 
 
 async def test_so_many_messages_are_retained_and_one_of_them_may_still_be_replaced(
@@ -77,15 +79,34 @@ async def test_so_many_messages_are_retained_and_one_of_them_may_still_be_replac
     assert set(await retained(public)) == {"t/0", "t/2", "t/3", "t/4", "t/more"}
 
 
+def held(topic_name: str, payload_bytes: int = 0, properties: Properties = EMPTY_PROPERTIES) -> int:
+    """What one retained message counts for."""
+    return held_bytes(Publication(topic_name, b"x" * payload_bytes, 1, properties=properties))
+
+
 async def test_so_many_bytes_are_retained(public: PublicNode, sender: PublicClient) -> None:
-    most = PUBLIC_LIMITS.retained_bytes_max
+    most = PUBLIC_LIMITS.retained_bytes_max - held("a") - held("b")
     assert await publish(sender, "x" * (most - 10), "a", retain=True) == 0
     assert await publish(sender, "x" * 11, "b", retain=True) == ReasonCode.QUOTA_EXCEEDED
     assert await publish(sender, "x" * 10, "b", retain=True) == 0
     assert await publish(sender, "x" * 11, "b", retain=True) == ReasonCode.QUOTA_EXCEEDED
     assert await publish(sender, "x" * 5, "a", retain=True) == 0
     assert await publish(sender, "x" * 11, "b", retain=True) == 0
-    assert public.server.retained.payload_bytes == 16
+    assert public.server.retained.held_bytes == held("a", 5) + held("b", 11)
+    await public.restart()
+    assert public.server.retained.held_bytes == held("a", 5) + held("b", 11)
+
+
+async def test_user_properties_and_the_levels_of_a_topic_count_as_retained_too(
+    public: PublicNode, sender: PublicClient
+) -> None:
+    """Bug class: a bound on payloads, and a thousand properties beside each of one byte."""
+    pairs: Properties = {PropertyId.USER_PROPERTY: [("k", "v")] * 80}
+    assert await publish(sender, "x", "a", retain=True, properties=pairs) == ReasonCode.QUOTA_EXCEEDED
+    assert await publish(sender, "x", "a", retain=True, properties={PropertyId.USER_PROPERTY: [("k", "v")] * 30}) == 0
+    assert await publish(sender, "x", "a/b/c/d/e/f/g/h", retain=True) == 0
+    assert await publish(sender, "x", "/b/c/d/e/f/g/h", retain=True) == ReasonCode.QUOTA_EXCEEDED
+    assert public.server.retained.held_bytes <= PUBLIC_LIMITS.retained_bytes_max
 
 
 async def test_a_refused_retained_message_reaches_nobody(public: PublicNode, sender: PublicClient) -> None:
@@ -106,7 +127,7 @@ async def test_an_expired_retained_message_is_not_sent_and_gives_its_room_away(
     assert await publish(sender, "x", "t/4", retain=True) == 0, "its own room, though expired"
     assert await publish(sender, "x", "t/more", retain=True) == 0
     assert set(await retained(public)) == {"t/0", "t/4", "t/more"}
-    assert public.server.retained.payload_bytes == 3
+    assert public.server.retained.held_bytes == held("t/0", 1) * 2 + held("t/more", 1)
     await public.restart()
     assert set(await retained(public)) == {"t/0", "t/4", "t/more"}
 
@@ -123,7 +144,23 @@ async def test_a_retained_message_grows_no_form_for_each_subscription_identifier
         assert (await client.expect(Publish)).properties[PropertyId.SUBSCRIPTION_IDENTIFIER] == [identifier]
     message = public.server.retained.get(TOPIC)
     assert message is not None
-    assert len(message.frames) <= 20
+    assert len(message.frames) <= 1
+
+
+async def test_a_retained_message_keeps_none_of_the_forms_in_which_it_went_out_when_it_was_published(
+    public: PublicNode, sender: PublicClient
+) -> None:
+    """Bug class: a large payload that is kept once for each protocol level, QoS and option."""
+    for n, qos in enumerate((0, 1, 0)):
+        reader = await public.connected("ana", f"r{n}", level=MQTT_5 if n else MQTT_3_1_1)
+        await reader.subscribe(TOPIC, qos=qos)
+    await publish(sender, "on", retain=True)
+    message = public.server.retained.get(TOPIC)
+    assert message is not None
+    assert message.frames == {}
+    for _ in range(2):
+        assert await retained(public) == {TOPIC: "on"}
+    assert len(message.frames) == 1
 
 
 async def test_a_secret_topics_retained_message_goes_to_who_may_receive_it(
@@ -190,10 +227,11 @@ async def test_beyond_the_window_a_queue_in_memory_waits_and_beyond_its_bound_th
 async def test_so_many_bytes_wait_in_memory(public: PublicNode, sender: PublicClient, reader: PublicClient) -> None:
     for n in range(1, WINDOW + 1):
         await publish(sender, str(n))
-    size = PUBLIC_LIMITS.queue_bytes_max // 4
+    size = PUBLIC_LIMITS.queue_bytes_max // 4 - len(TOPIC)
     for _ in range(5):
         await publish(sender, "x" * size)
     assert public.server.counters.queue_full == 1
+    assert public.session_of("ana").queue_bytes == PUBLIC_LIMITS.queue_bytes_max
     assert len(await reader.take(WINDOW + 4)) == WINDOW + 4
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from recado.mqtt.codec import encode
@@ -319,3 +321,34 @@ async def test_a_signal_comes_to_who_is_there(node: Node, client: Client) -> Non
     node.application.signal("c/order/live", "typing")
     delivered = await client.expect(Publish)
     assert (delivered.topic_name, delivered.payload, delivered.qos) == ("c/order/live", b"typing", 0)
+
+
+# Turns
+
+
+@pytest.mark.parametrize("limits", [replace(LIMITS, turn_packets_max=3)])
+async def test_what_comes_at_once_is_handled_in_turns_so_that_the_others_get_theirs(node: Node) -> None:
+    client = await node.connected("ana")
+    connection = node.connection_of("ana")
+
+    connection.receive(encode(Pingreq(), MQTT_5) * 10)
+
+    assert not connection._decoder.is_empty(), "a tenth packet before anybody else had a turn"
+    for _ in range(10):
+        await client.expect(Pingresp)
+    assert connection._decoder.is_empty()
+    await client.before_pong()
+
+
+@pytest.mark.parametrize("limits", [replace(LIMITS, turn_deliveries_max=2)])
+async def test_a_turn_ends_with_so_many_deliveries_too(node: Node) -> None:
+    client = await node.connected("ana")
+    reader = await node.connected("bruno")
+    await reader.subscribe("c/order", qos=0)
+    connection = node.connection_of("ana")
+
+    connection.receive(b"".join(encode(Publish("c/order", b"%d" % n), MQTT_5) for n in range(6)))
+
+    assert node.server.counters.delivered == 2
+    assert await reader.take(6) == [str(n) for n in range(6)]
+    await client.before_pong()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -335,6 +336,29 @@ async def test_an_answer_of_another_flow_is_a_protocol_error(
     delivered = await reader.expect(Publish)
     await reader.send(answer(delivered.packet_id))
     assert reason(await reader.rest()) == ReasonCode.PROTOCOL_ERROR
+
+
+async def test_a_publish_that_was_received_many_times_is_stored_once_and_released_when_that_is_durable(
+    public: PublicNode,
+) -> None:
+    reader = await public.kept("bruno")
+    await reader.subscribe(TOPIC, qos=2)
+    await exchange(await public.connected("ana"), 1)
+    packet_id = (await reader.expect(Publish)).packet_id
+    await public.written()
+    with public.disk.held() as reached:
+        await reader.send(Pubrec(packet_id))
+        await asyncio.to_thread(reached.wait)
+        for _ in range(20):
+            await reader.send(Pubrec(packet_id))
+        assert await reader.before_pong() == []
+        assert public.storage._pending == 1
+    assert await reader.expect(Pubrel) == Pubrel(packet_id)
+    assert await reader.before_pong() == []
+    before = public.disk.syncs
+    await reader.send(Pubrec(packet_id))
+    assert await reader.expect(Pubrel) == Pubrel(packet_id)
+    assert (await reader.before_pong(), public.disk.syncs) == ([], before)
 
 
 async def test_a_publish_that_was_received_twice_is_released_twice(public: PublicNode) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from recado.broker.limits import BrokerLimits
+from recado.broker.publication import Publication
 from recado.mqtt.packets import (
     MQTT_3_1_1,
     MQTT_5,
@@ -28,7 +29,7 @@ from recado.mqtt.properties import PropertyId
 from recado.mqtt.reason_codes import ReasonCode
 from tests.broker.application import LIMITS
 from tests.broker.conftest import PublicNode
-from tests.broker.public import PUBLIC_LIMITS, TOPIC, PublicClient, numbers, publish_each, reason, subscribed
+from tests.broker.public import PUBLIC_LIMITS, TOPIC, PublicClient, numbers, publish, publish_each, reason, subscribed
 
 WINDOW = LIMITS.inflight_max
 
@@ -273,9 +274,77 @@ async def test_a_queue_holds_so_many_and_drops_the_newest_for_that_session_alone
     assert public.session_of("ana").queued == public.session_of("ana").queued_bytes == 0
 
 
+async def expiring(sender: PublicClient, count: int, after_s: int) -> None:
+    for n in range(count):
+        await publish(sender, f"old {n}", properties={PropertyId.MESSAGE_EXPIRY_INTERVAL: after_s})
+
+
+@pytest.mark.parametrize("end", [None, "restart"])
+async def test_what_has_expired_in_a_full_queue_makes_room_for_what_comes(public: PublicNode, end: str | None) -> None:
+    await public.leave(await subscribed(public))
+    sender = await public.connected("bruno", "sender")
+    room = PUBLIC_LIMITS.queue_messages_max
+    await publish_each(sender, "first")
+    await expiring(sender, room - 1, 5)
+    if end:
+        await public.restart()
+        sender = await public.connected("bruno", "sender")
+    public.pass_by(6)
+    await publish_each(sender, *numbers(2, room))
+    assert (public.session_of("ana").queued, public.server.counters.expired) == (room, room - 1)
+    assert public.server.counters.queue_full == 0
+    await publish_each(sender, "too many")
+    assert public.server.counters.queue_full == 1
+    client = await public.kept()
+    assert await client.take(room) == ["first", *numbers(2, room)]
+    assert await client.before_pong() == []
+
+
+async def test_a_full_queue_grows_to_twice_its_bounds_and_no_further_while_it_is_rid_of_what_has_expired(
+    public: PublicNode, sender: PublicClient
+) -> None:
+    await public.leave(await subscribed(public))
+    room = PUBLIC_LIMITS.queue_messages_max
+    await expiring(sender, room, 5)
+    public.pass_by(6)
+    with public.disk.held() as reached:
+        await sender.send(Publish("elsewhere", b"x", 1, True, packet_id=9))
+        await asyncio.to_thread(reached.wait)
+        for n in range(room + 3):
+            public.server.publish(Publication(TOPIC, b"%d" % n, 1))
+        assert (public.session_of("ana").queued, public.server.counters.queue_full) == (2 * room, 3)
+    await sender.expect(Puback)
+    await public.until(lambda: public.session_of("ana").queued == room)
+    assert await (await public.kept()).take(room) == numbers(0, room - 1)
+
+
+async def test_a_queue_is_looked_at_once_a_second_and_only_if_something_in_it_has_expired(
+    public: PublicNode, sender: PublicClient
+) -> None:
+    await public.leave(await subscribed(public))
+    public.storage.looked = 0
+    room = PUBLIC_LIMITS.queue_messages_max
+    for after_s in (5, 5, 6, 7):
+        await expiring(sender, 1, after_s)
+    await publish_each(sender, *numbers(1, room))
+    assert (public.storage.looked, public.server.counters.queue_full) == (0, 4)
+    public.pass_by(5)
+    await publish_each(sender, "a", "b")
+    assert (public.storage.looked, public.server.counters.expired) == (1, 2)
+    public.clock.pass_by(5)
+    await publish_each(sender, "c")
+    assert (public.storage.looked, public.server.counters.queue_full) == (1, 5)
+    public.tick(1)
+    await publish_each(sender, "d", "e", "f")
+    assert (public.storage.looked, public.server.counters.expired) == (2, 4)
+    public.pass_by(100)
+    await publish_each(sender, "g")
+    assert (public.storage.looked, public.server.counters.queue_full) == (2, 7)
+
+
 async def test_a_queue_holds_so_many_bytes(public: PublicNode, sender: PublicClient) -> None:
     await public.leave(await subscribed(public))
-    size = PUBLIC_LIMITS.queue_bytes_max // 4
+    size = PUBLIC_LIMITS.queue_bytes_max // 4 - len(TOPIC)
     await publish_each(sender, *(f"{n}{'x' * (size - 1)}" for n in range(5)), "y")
     assert public.server.counters.queue_full == 2
     assert public.session_of("ana").queued_bytes == PUBLIC_LIMITS.queue_bytes_max
@@ -357,6 +426,32 @@ async def test_of_two_that_take_over_while_the_first_still_reads_what_waits_the_
     expected = [] if clean_start else ["1", "2", "3"]
     assert await last.take(len(expected)) == expected
     assert await last.before_pong() == []
+
+
+async def test_however_many_connect_at_once_the_session_is_read_once(public: PublicNode, sender: PublicClient) -> None:
+    first = await subscribed(public)
+    await publish_each(sender, "in flight")
+    await first.expect(Publish)
+    await public.leave(first)
+    public.storage.resuming.close()
+    public.storage.resumed = 0
+    clients = [await public.client() for _ in range(6)]
+    for client, former in zip(clients, [None, *clients], strict=False):
+        await client.send(connect(MQTT_5))
+        await public.storage.resuming.waiting.wait()
+        if former is not None:
+            assert await former.rest() == []
+    await publish_each(sender, "meanwhile")
+    public.storage.resuming.open()
+
+    last = clients[-1]
+    assert (await last.expect(Connack)).session_present
+    assert await last.take(2) == ["in flight", "meanwhile"]
+    assert public.storage.resumed == 1
+    await public.leave(last)
+    again = await public.kept()
+    assert public.storage.resumed == 2, "what another connection has changed is read anew"
+    assert await again.before_pong() == []
 
 
 def connect(level: int, clean_start: bool = False) -> Connect:

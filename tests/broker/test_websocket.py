@@ -12,6 +12,7 @@ from types import MappingProxyType
 import pytest
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
+from recado.broker.listening import ListenerSettings, listen
 from recado.mqtt.codec import encode
 from recado.mqtt.packets import MQTT_5, Connack, Connect, Disconnect, Pingreq, Pingresp, Publish, Suback
 from recado.mqtt.properties import PropertyId
@@ -58,6 +59,17 @@ async def test_the_pages_of_this_server_and_those_that_were_named_may_connect(
     node: Node, origin: str | None, host: str
 ) -> None:
     assert (await handshake(node, headers={"Origin": origin, "Host": host}))[0] == 101
+
+
+@pytest.mark.parametrize(("name", "status"), [("127.0.0.1", 101), ("localhost", 101), ("evil.example.com", 403)])
+async def test_where_nobody_signs_in_a_host_name_that_resolves_to_this_machine_proves_nothing(
+    node: Node, name: str, status: int
+) -> None:
+    listening = await listen(node.server, ListenerSettings("ws", trusts_host_names=False))
+    stream = WsStream(await TcpStream.open(listening.port))
+    assert (await stream.upgrade(headers={"Origin": f"http://{name}", "Host": f"{name}:8083"}))[0] == status
+    stream.close()
+    listening.close()
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from recado.broker.storage import (
     DeleteSubscription,
     EndSession,
     Enqueue,
+    Expired,
     Forgotten,
     Received,
     Released,
@@ -35,6 +36,8 @@ from tests.contracts.storages import (
     session,
     written,
 )
+
+SIZE = publication("m1").size
 
 PROPERTIES = {
     PropertyId.PAYLOAD_FORMAT_INDICATOR: 1,
@@ -76,7 +79,7 @@ async def test_a_session_that_is_saved_again_keeps_what_belongs_to_it(
     (found,) = (await storage_shelf.stored()).sessions
 
     assert found.saved == changed
-    assert (found.subscriptions, found.queued, found.queued_bytes) == ([(subscription, 0)], 1, 2)
+    assert (found.subscriptions, found.queued, found.queued_bytes) == ([(subscription, 0)], 1, SIZE)
 
 
 async def test_subscriptions_are_replaced_by_their_filter_and_deleted(
@@ -199,12 +202,28 @@ async def test_a_packet_id_is_free_for_the_next_publish_once_it_is_acknowledged(
     assert await asyncio.gather(*kept) == [True] * 5
 
 
+async def test_what_is_sent_under_a_packet_id_that_is_in_use_takes_its_place(
+    storage_shelf: StorageShelf, storage: Storage
+) -> None:
+    assert await written(storage, session(1), session(2), enqueue(1, entry(1, 5), entry(1, 6), entry(2)))
+    assert await written(storage, enqueue(2, entry(1, 5)), Acknowledged(1, 6))
+
+    kept = [written(storage, enqueue(n, entry(1, 5), entry(1, 5), entry(1), entry(1, 6))) for n in (3, 4, 5)]
+    assert await asyncio.gather(*kept) == [True] * 3
+    claimed = await storage.claim(1, [6], NOW_MS)
+
+    assert brief(claimed.deliveries) == [(6, "m3")]
+    storage, _ = await storage_shelf.restart()
+    assert brief((await storage.resume(1)).inflight) == [(5, "m5"), (6, "m3")]
+    assert brief((await storage.claim(2, [1], NOW_MS)).deliveries) == [(1, "m1")], "another session has it still"
+
+
 async def test_a_session_may_get_one_message_twice(storage_shelf: StorageShelf, storage: Storage) -> None:
     assert await written(storage, session(1), enqueue(1, entry(1, 5), entry(1, 6), entry(1), entry(1)))
 
     storage, stored = await storage_shelf.restart()
 
-    assert (stored.sessions[0].queued, stored.sessions[0].queued_bytes) == (2, 4)
+    assert (stored.sessions[0].queued, stored.sessions[0].queued_bytes) == (2, 2 * SIZE)
     assert brief((await storage.claim(1, [7, 8, 9], NOW_MS)).deliveries) == [(7, "m1"), (8, "m1")]
     assert await written(storage, Acknowledged(1, 5), Acknowledged(1, 6), Acknowledged(1, 7))
     assert brief((await storage.resume(1)).inflight) == [(8, "m1")]
@@ -255,10 +274,10 @@ async def test_a_claim_takes_the_head_of_the_queue_into_flight_in_order(
 
     assert brief(first.deliveries) == [(30, "m1"), (10, "m2")]
     assert first.deliveries[0][2:] == (2, True, (4,))
-    assert first[1:] == (2, 4, True)
-    assert [(each.queued, each.queued_bytes) for each in stored.sessions] == [(3, 6), (5, 10)]
+    assert first[1:] == (2, 2 * SIZE, True)
+    assert [(each.queued, each.queued_bytes) for each in stored.sessions] == [(3, 3 * SIZE), (5, 5 * SIZE)]
     assert brief(rest.deliveries) == [(20, "m3"), (40, "m4"), (50, "m5")]
-    assert rest[1:] == (3, 6, False)
+    assert rest[1:] == (3, 3 * SIZE, False)
     assert brief((await storage.resume(1)).inflight) == brief([*first.deliveries, *rest.deliveries])
 
 
@@ -279,8 +298,8 @@ async def test_what_has_expired_in_the_queue_is_dropped_and_counted(
     first = await storage.claim(1, [1, 2], NOW_MS)
     rest = await storage.claim(1, [3, 4], NOW_MS)
 
-    assert (brief(first.deliveries), *first[1:]) == ([(1, "m2"), (2, "m4")], 4, 8, True)
-    assert (brief(rest.deliveries), *rest[1:]) == ([(3, "m7")], 4, 8, False)
+    assert (brief(first.deliveries), *first[1:]) == ([(1, "m2"), (2, "m4")], 4, 4 * SIZE, True)
+    assert (brief(rest.deliveries), *rest[1:]) == ([(3, "m7")], 4, 4 * SIZE, False)
     assert (await storage_shelf.stored()).sessions[0].queued == 0
 
 
@@ -289,7 +308,28 @@ async def test_a_queue_of_nothing_but_expired_messages_is_empty_after_a_claim(st
     for position in range(1, 4):
         assert await written(storage, enqueue(position, entry(1), expires_at_ms=1))
 
-    assert await storage.claim(1, [1], NOW_MS) == Claimed([], 3, 6, False)
+    assert await storage.claim(1, [1], NOW_MS) == Claimed([], 3, 3 * SIZE, False)
+
+
+async def test_what_has_expired_anywhere_in_a_queue_is_dropped_on_demand(
+    storage_shelf: StorageShelf, storage: Storage
+) -> None:
+    assert await written(storage, session(1), session(2))
+    for position, expires_at_ms in enumerate((0, NOW_MS, NOW_MS + 7, 1, NOW_MS + 5, 0), 1):
+        both = (entry(1), entry(2)) if position != 4 else (entry(1, 9), entry(1))
+        assert await written(storage, enqueue(position, *both, expires_at_ms=expires_at_ms))
+
+    expired = await storage.forget_expired(1, NOW_MS)
+
+    size = publication("m1").size
+    assert expired == Expired(2, 2 * size, NOW_MS + 5)
+    assert await storage.forget_expired(1, NOW_MS) == Expired(0, 0, NOW_MS + 5)
+    assert await storage.forget_expired(1, NOW_MS + 7) == Expired(2, 2 * size, 0)
+    assert await storage.forget_expired(3, NOW_MS) == Expired(0, 0, 0)
+    storage, stored = await storage_shelf.restart()
+    assert [(each.queued, each.queued_bytes) for each in stored.sessions] == [(2, 2 * size), (5, 5 * size)]
+    assert brief((await storage.resume(1)).inflight) == [(9, "m4")]
+    assert brief((await storage.claim(2, [1, 2], 1)).deliveries) == [(1, "m1"), (2, "m2")]
 
 
 async def test_what_is_in_flight_is_resumed_when_it_has_expired_too(storage: Storage) -> None:
@@ -406,12 +446,12 @@ async def test_a_transaction_that_cannot_be_done_leaves_nothing_and_fails_alone(
     kept += [
         written(storage, enqueue(20, entry(1)), Received(1, 100), Acknowledged(2, 3), no_session),
         written(storage, no_utf8, session(3)),
-        written(storage, enqueue(22, entry(1), entry(2, 5))),
+        written(storage, enqueue(22, entry(1), entry(2, 5)), no_session),
     ]
     kept += [written(storage, enqueue(n, entry(1), entry(3))) for n in range(23, 30)]
     resumed = await storage.resume(2)
 
-    assert await asyncio.gather(*kept) == [n not in (19, 20, 21) for n in range(29)], "packet id 5 was in use"
+    assert await asyncio.gather(*kept) == [n not in (19, 20, 21) for n in range(29)]
     assert brief(resumed.inflight) == [(n, f"m{n}") for n in range(1, 20)]
     storage, stored = await storage_shelf.restart()
     assert [(each.saved.key, each.queued) for each in stored.sessions] == [(1, 26), (2, 0)]
@@ -423,7 +463,7 @@ async def test_a_read_that_cannot_be_done_fails_alone(storage: Storage) -> None:
     assert await written(storage, session(1), enqueue(1, entry(1, 5)), enqueue(2, entry(1)))
 
     with pytest.raises(StorageFailed):
-        await storage.claim(1, [5], NOW_MS)
+        await storage.claim(2**63, [5], NOW_MS)
 
     assert brief((await storage.claim(1, [6], NOW_MS)).deliveries) == [(6, "m2")]
 

@@ -132,7 +132,7 @@ class StorageMachine(RuleBasedStateMachine):
         changes: list[Change] = [Enqueue(self.position, published, [Entry(*each, 1, False, ()) for each in entries])]
         changes += [Received(*received)] if received else []
         changes += [SaveSubscription(99, SubscriptionRequest("a"), 0)] if broken else []
-        kept = not broken and not self.collide(entries)
+        kept = not broken
         if kept:
             for key, packet_id in entries:
                 self.take(key, packet_id, text, expires_at_ms)
@@ -142,17 +142,11 @@ class StorageMachine(RuleBasedStateMachine):
             self.position -= 1
         self.write(*changes, kept=kept)
 
-    def collide(self, entries: list[tuple[int, int]]) -> bool:
-        """Whether one asks for a packet id that is taken."""
-        packets = [each for each in entries if each[1] and each[0] in self.sessions]
-        return len(set(packets)) < len(packets) or any(
-            packet_id in self.sessions[key].inflight for key, packet_id in packets
-        )
-
     def take(self, key: int, packet_id: int, text: str, expires_at_ms: int) -> None:
         if (there := self.sessions.get(key)) is None:
             return
         if packet_id:
+            there.inflight.pop(packet_id, None)  # the new one comes last
             there.inflight[packet_id] = text
         else:
             there.queue.append((text, expires_at_ms))
@@ -201,7 +195,16 @@ class StorageMachine(RuleBasedStateMachine):
         got = self.run(lambda: self.storage.claim(key, free, NOW_MS))
 
         assert (brief(got.deliveries), got.removed, got.rest) == (claimed, len(removed), bool(there.queue))
-        assert got.removed_bytes == sum(map(len, removed))
+        assert got.removed_bytes == sum(publication(each).size for each in removed)
+
+    @rule(key=KEYS)
+    def forget_expired(self, key: int) -> None:
+        there = self.sessions.get(key, Expected(0))
+        expired = [each for each in there.queue if 0 < each[1] <= NOW_MS]
+        there.queue = [each for each in there.queue if each not in expired]
+        got = self.run(lambda: self.storage.forget_expired(key, NOW_MS))
+        next_ms = min((expires_at_ms for _, expires_at_ms in there.queue if expires_at_ms), default=0)
+        assert (got.removed, got.next_ms) == (len(expired), next_ms)
 
     @rule(key=KEYS)
     def resume(self, key: int) -> None:
@@ -221,7 +224,8 @@ class StorageMachine(RuleBasedStateMachine):
             assert found.saved.expiry_interval == there.expiry_interval
             granted = {asked.topic_filter: (asked.qos, identifier) for asked, identifier in found.subscriptions}
             assert granted == there.subscriptions
-            assert (found.queued, found.queued_bytes) == (len(there.queue), sum(len(text) for text, _ in there.queue))
+            size = sum(publication(text).size for text, _ in there.queue)
+            assert (found.queued, found.queued_bytes) == (len(there.queue), size)
 
     def teardown(self) -> None:
         self.settle()

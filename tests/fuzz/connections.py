@@ -356,7 +356,7 @@ class World:
             assert len(each.buffer) <= BUFFERED_MAX, f"{len(each.buffer)} bytes wait for a client that does not read"
         for session in self.server.sessions:
             check_session(session)
-        assert self.server.retained.payload_bytes <= LIMITS.retained_bytes_max
+        assert self.server.retained.held_bytes <= LIMITS.retained_bytes_max
         for witness in self.witnesses:
             assert not witness.is_ending, "a witness was disconnected"
 

@@ -16,6 +16,7 @@ from recado.broker.storage import (
     EndSession,
     Enqueue,
     Entry,
+    Expired,
     Forgotten,
     Received,
     Released,
@@ -91,11 +92,18 @@ class MemoryStorage:
         while kept.queue and len(deliveries) < len(packet_ids):
             publication, entry = kept.queue.popleft()
             removed += 1
-            removed_bytes += len(publication.payload)
+            removed_bytes += publication.size
             if not publication.has_expired(now_ms):
                 deliveries.append(_delivery(packet_ids[len(deliveries)], publication, entry))
         kept.inflight.update((each.packet_id, each) for each in deliveries)
         return Claimed(deliveries, removed, removed_bytes, bool(kept.queue))
+
+    async def forget_expired(self, key: int, now_ms: int) -> Expired:
+        kept = await self._read(key)
+        expired = [publication for publication, _ in kept.queue if publication.has_expired(now_ms)]
+        kept.queue = deque(each for each in kept.queue if not each[0].has_expired(now_ms))
+        left = [publication.expires_at_ms for publication, _ in kept.queue if publication.expires_at_ms]
+        return Expired(len(expired), sum(each.size for each in expired), min(left, default=0))
 
     async def _read(self, key: int) -> Kept:
         await asyncio.sleep(0)

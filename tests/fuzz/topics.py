@@ -84,7 +84,7 @@ def check_route(router: Router, filters: list[str], name: str) -> None:
         route = router.route(name)
         found = [each.session.client_id for each in route.subscriptions]
         assert sorted(found) == sorted([*own, "all"] if own else [])
-        members = [member.client_id for group in route.groups for member in group.members]
+        members = [member.client_id for group in route.groups for member in group]
         assert sorted({*members} - {"all"}) == sorted(matching - own)
 
 

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from recado.mqtt.retained import RetainedMessages
 from recado.mqtt.topics import matches
-from tests.mqtt.test_router import steps
+from tests.mqtt.routing import steps
 
 LEVEL = st.sampled_from(["", "a", "b", "$x"])
 NAMES = st.lists(LEVEL, min_size=1, max_size=4).map("/".join).filter(bool)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterable
-from types import FrameType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -15,23 +11,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from recado.mqtt.router import Route, Router
 from recado.mqtt.session import Session
-from recado.mqtt.subscription import SharedGroup, Subscription
+from recado.mqtt.subscription import Subscription
 from recado.mqtt.topics import matches, split_share
+from tests.mqtt.routing import come_or_go, new_router, new_session, steps
 
 TOPICS = ["c/a", "c/b", "c/a/live", "x", "$SYS/a"]
 FILTERS = [*TOPICS, "c/+", "c/+/live", "c/#", "c/a/#", "#", "+/a", "+", "$SYS/#"]
 SHARED = ["$share/g/c/a", "$share/h/c/a", "$share/g/c/+", "$share/g/#", "$share/g/$SYS/+"]
 USERS = ["ana", "bruno", "carla"]
-
-
-def new_router() -> Router:
-    return Router(routes_max=100, route_targets_max=1_000)
-
-
-def new_session(user: str = "ana", client_id: str = "phone", key: int = 0) -> Session:
-    session = Session(user, client_id, 10)
-    session.key = key
-    return session
 
 
 def subscribed(user: str, *topic_filters: str, qos: int = 1) -> tuple[Router, Session]:
@@ -53,6 +40,7 @@ def routed(router: Router, topic_name: str) -> list[Session]:
 def assert_empty(router: Router) -> None:
     assert len(router) == 0
     assert (router._exact, router._wildcards_by_user, len(router._wildcards)) == ({}, {}, 0), "no memory is kept"
+    assert router._own == {}, "no memory is kept"
     assert router._wildcards.root.children == {}, "no memory is kept"
 
 
@@ -136,11 +124,17 @@ def test_unsubscribing_tells_whether_there_was_something() -> None:
     assert_empty(router)
 
 
-def test_a_sessions_wildcards_are_counted() -> None:
-    router, session = subscribed("ana", "c/a", "c/+", "#", "$share/g/x")
-    assert router.wildcards(session) == 2
+def test_a_sessions_wildcards_and_their_levels_are_counted_shared_ones_too() -> None:
+    router, session = subscribed("ana", "c/a", "c/+", "#", "$share/g/x", "$share/g/x/+/y")
+    router.subscribe(Subscription(session, "c/+", 0))
+    assert (router.wildcards(session), router.wildcard_levels(session)) == (3, 2 + 1 + 5)
     router.unsubscribe(session, "#")
-    assert (router.wildcards(session), router.wildcards(new_session())) == (1, 0)
+    router.unsubscribe(session, "c/a")
+    assert (router.wildcards(session), router.wildcard_levels(session)) == (2, 7)
+    router.unsubscribe(session, "$share/g/x/+/y")
+    assert (router.wildcards(session), router.wildcard_levels(session)) == (1, 2)
+    stranger = new_session()
+    assert (router.wildcards(stranger), router.wildcard_levels(stranger)) == (0, 0)
 
 
 # Overlapping filters
@@ -198,108 +192,6 @@ def test_a_filter_with_no_local_beside_a_bare_one_is_not_plain() -> None:
     assert subscription.own() is session.subscriptions["#"]
 
 
-# Shared subscriptions
-
-
-def group_of(*sessions: Session, topic_filter: str = "$share/g/jobs") -> tuple[Router, SharedGroup]:
-    router = new_router()
-    for session in sessions:
-        router.subscribe(Subscription(session, topic_filter, 1))
-    (group,) = router.route("jobs").groups
-    return router, group
-
-
-def takers(group: SharedGroup, publications: int, ready: Iterable[Session]) -> list[str | None]:
-    among = set(ready)
-    taken = [group.next(lambda session: session in among) for _ in range(publications)]
-    return [None if subscription is None else subscription.session.client_id for subscription in taken]
-
-
-def test_a_group_takes_turns() -> None:
-    a, b, c = (new_session(client_id=name) for name in "abc")
-    _, group = group_of(a, b, c)
-    assert takers(group, 7, [a, b, c]) == ["a", "b", "c", "a", "b", "c", "a"]
-
-
-def test_who_is_not_ready_misses_its_turn_and_no_more() -> None:
-    a, b, c = (new_session(client_id=name) for name in "abc")
-    _, group = group_of(a, b, c)
-    assert takers(group, 3, [a, c]) == ["a", "c", "a"]
-    assert takers(group, 3, [a, b, c]) == ["b", "c", "a"]
-
-
-def test_if_nobody_is_ready_a_kept_session_gets_it_before_one_that_is_not() -> None:
-    a, b = new_session(client_id="a"), new_session(client_id="b")
-    kept = [new_session(client_id="k", key=1), new_session(client_id="l", key=2)]
-    _, group = group_of(a, kept[0], b, kept[1])
-    assert takers(group, 4, []) == ["k", "l", "k", "l"]
-    assert takers(group, 2, [b]) == ["b", "b"]
-
-    _, group = group_of(a, b)
-    assert takers(group, 3, []) == ["a", "b", "a"], "better in a queue in memory than nowhere"
-
-
-def test_each_group_and_each_plain_subscription_gets_a_copy() -> None:
-    """MQTT5-4.8.2-3: each with its own QoS."""
-    router, session = subscribed("ana", "jobs", qos=0)
-    for qos, topic_filter in enumerate(("$share/g/jobs", "$share/h/jobs", "$share/g/+")):
-        router.subscribe(Subscription(session, topic_filter, qos))
-    route = router.route("jobs")
-    assert [subscription.qos for subscription in route.subscriptions] == [0]
-    copies = [group.next(lambda _: True) for group in route.groups]
-    assert sorted(copy.qos for copy in copies if copy is not None) == [0, 1, 2]
-    assert {(group.share_name, group.topic_filter) for group in route.groups} == {
-        ("g", "jobs"), ("h", "jobs"), ("g", "+"),
-    }  # fmt: skip
-
-
-def test_a_group_with_a_wildcard_keeps_its_turn_over_all_topics_and_changes() -> None:
-    router = new_router()
-    for name in "abc":
-        router.subscribe(Subscription(new_session(client_id=name), "$share/g/jobs/+", 1))
-    taken = []
-    for number in range(6):
-        (group,) = router.route(f"jobs/{number}").groups
-        taken += takers(group, 1, group.members)
-        router.subscribe(Subscription(new_session(client_id="other"), f"x/{number}/+", 1))
-    assert taken == ["a", "b", "c", "a", "b", "c"]
-
-
-def test_members_that_may_not_receive_a_topic_are_passed_over_and_the_turn_goes_on() -> None:
-    router = new_router()
-    for name in "abcd":
-        router.subscribe(Subscription(new_session(client_id=name), "$share/g/jobs/+", 1))
-    router.may_receive = lambda session, _: session.client_id in "ac"
-    taken = []
-    for _ in range(4):
-        router.forget_routes()
-        (group,) = router.route("jobs/1").groups
-        taken += takers(group, 1, group.members)
-    assert taken == ["a", "c", "a", "c"]
-    assert takers(group, 2, []) == ["a", "c"], "also if nobody is ready"
-
-    router.may_receive = lambda *_: False
-    router.forget_routes()
-    assert router.route("jobs/1").groups == []
-
-
-@given(st.lists(st.sets(st.integers(0, 4)), min_size=1, max_size=30))
-def test_a_group_always_finds_somebody_ready_if_there_is_one(moments: list[set[int]]) -> None:
-    sessions = [new_session(client_id=str(number), key=number % 2) for number in range(5)]
-    _, group = group_of(*sessions)
-    for ready in moments:
-        chosen = group.next(lambda session, ready=ready: int(session.client_id) in ready)  # type: ignore[misc]
-        assert chosen is not None
-        assert int(chosen.session.client_id) in (ready or {1, 3})
-
-
-@given(st.integers(1, 7), st.integers(1, 40))
-def test_turns_are_fair(members: int, publications: int) -> None:
-    _, group = group_of(*(new_session(client_id=str(number)) for number in range(members)))
-    counts = Counter(takers(group, publications, group.members))
-    assert max(counts.values()) - min(counts.values()) <= (1 if len(counts) == members else 0)
-
-
 # Remembered routes
 
 
@@ -349,6 +241,16 @@ def test_at_most_so_many_topics_are_remembered() -> None:
         assert len(router._routes) <= 10
 
 
+def test_a_long_topic_is_not_remembered() -> None:
+    """Bug class: a bound on how many are remembered, and none on how long they are."""
+    router, session = subscribed("ana", "#")
+    for topic_name in ("x" * 129, "x" * 65_535):
+        assert routed(router, topic_name) == [session]
+    assert router._routes == {}
+    router.route("x" * 128)
+    assert len(router._routes) == 1
+
+
 def test_at_most_so_many_targets_are_remembered_also_inside_merged_ones_and_groups() -> None:
     router = Router(routes_max=1_000, route_targets_max=10)
     for number in range(3):
@@ -369,24 +271,6 @@ def test_at_most_so_many_targets_are_remembered_also_inside_merged_ones_and_grou
 
 
 # Hostile filters and topics
-
-
-def steps(function: Callable[[], Any]) -> int:
-    """How many lines of Python the call runs: a measure of work that no busy machine disturbs."""
-    lines = 0
-
-    def trace(_frame: FrameType, event: str, _argument: object) -> Any:
-        nonlocal lines
-        lines += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        function()
-    finally:
-        sys.settrace(before)
-    return lines
 
 
 def test_filters_that_all_differ_late_cost_as_much_as_they_are_long_and_no_more() -> None:
@@ -486,6 +370,10 @@ class Routing(RuleBasedStateMachine):
         self.router.remove(self.sessions[session])
         self.subscriptions = {key: options for key, options in self.subscriptions.items() if key[0] != session}
 
+    @rule(session=st.integers(0, 5))
+    def come_or_go(self, session: int) -> None:
+        come_or_go(self.router, self.sessions[session])
+
     @rule(user=st.sampled_from(USERS), topic_name=st.sampled_from(TOPICS))
     def change_permission(self, user: str, topic_name: str) -> None:
         self.forbidden ^= {(user, topic_name)}
@@ -566,6 +454,10 @@ class Routing(RuleBasedStateMachine):
     def the_numbers_are_right(self) -> None:
         router = self.router
         assert len(router) == len(self.subscriptions) == sum(len(each.subscriptions) for each in self.sessions)
+        for number, session in enumerate(self.sessions):
+            wild = [each for owner, each in self.subscriptions if owner == number and ("+" in each or "#" in each)]
+            assert router.wildcards(session) == len(wild)
+            assert router.wildcard_levels(session) == sum(len(each.split("/")) for each in wild)
         assert len(router._routes) <= len(TOPICS)
         assert router._targets == sum(route.targets for route in router._routes.values()) <= 12
         if not self.subscriptions:

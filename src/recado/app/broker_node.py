@@ -7,6 +7,8 @@ The storage is read before the first listener opens. Stopping goes the other way
 from __future__ import annotations
 
 import asyncio
+import resource
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import fields
@@ -16,6 +18,7 @@ from typing import NamedTuple
 import structlog
 from prometheus_client import REGISTRY
 
+from recado import __version__
 from recado.adapters.broker.sqlite import SqliteStorage
 from recado.app import limits as all_limits
 from recado.app import logs
@@ -38,6 +41,7 @@ from recado.mqtt.reason_codes import ReasonCode
 log = structlog.get_logger("recado")
 WS_PATH = "/mqtt"
 _USER_CHARACTERS_MAX = 256
+_FILES_BESIDE_CONNECTIONS = 100
 
 
 class Files(NamedTuple):
@@ -50,30 +54,53 @@ class Files(NamedTuple):
 class BrokerNode:
     """A running server. `ports` has each listener's, by the setting that it has it from."""
 
-    def __init__(self, settings: BrokerSettings, server: Server, hooks: StandaloneHooks, tokens: Tokens | None) -> None:
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        server: Server,
+        hooks: StandaloneHooks,
+        tokens: Tokens | None,
+        storage: SqliteStorage,
+    ) -> None:
         self.settings = settings
         self.server = server
         self.ports: dict[str, int] = {}
         self.is_ready = False
         self.certificates = None if settings.tls_cert is None else _certificates(settings.tls_cert, settings.tls_key)
         self._hooks = hooks
+        self._storage = storage
         self._keys = None if tokens is None else tokens.keys
+
+    def unreadiness(self) -> str | None:
+        """Why no client should be sent here; None if the server is ready. A storage that failed is tried again."""
+        if not self.is_ready:
+            return "stopping or starting"
+        if self._storage.is_failing:
+            self._storage.try_again()
+            return f"the database {self.settings.database} cannot be written"
+        return None
 
     async def reload(self, read_settings: Callable[[], BrokerSettings]) -> None:
         """Take up the files and the log level as they are now: all of it or, if anything is wrong, nothing."""
+        remains = "all as it was"
         try:
             settings = read_settings()
             files = await asyncio.to_thread(read_files, self.settings)
             keys = None if self._keys is None else await asyncio.to_thread(self._keys.read)
             if self.certificates is not None:
                 with _naming_certificates(self.settings.tls_cert, self.settings.tls_key):
-                    self.certificates.reload()  # the last that can go wrong
+                    self.certificates.reload()  # the last that an operator's mistake can stop
+            remains = "some as it was: restart the server"
+            if keys is not None and self._keys is not None:
+                self._keys.use(keys)
+            self._take_up(settings, files)
         except SettingsError as error:
-            log.error("not_reloaded", error=str(error), remains="all as it was")  # noqa: TRY400  # one line, no trace
-            return
+            log.error("not_reloaded", error=str(error), remains=remains)  # noqa: TRY400  # one line, no trace
+        except Exception as error:  # the next SIGHUP must find somebody who listens
+            log.exception("not_reloaded", error=f"{type(error).__name__}: {error}", remains=remains)
+
+    def _take_up(self, settings: BrokerSettings, files: Files) -> None:
         logs.set_level(settings.log_level)
-        if keys is not None and self._keys is not None:
-            self._keys.use(keys)
         cut_off = self._hooks.reload(files.passwords, files.acl)
         self.server.permissions_changed()
         for user in cut_off:
@@ -118,7 +145,10 @@ def _naming_certificates(certificate: Path | None, key: Path | None) -> Iterator
     try:
         yield
     except OSError as error:
-        why = getattr(error, "reason", None) or error.strerror or error
+        why = error.strerror or error
+        if isinstance(error, ssl.SSLError):
+            is_mismatch = error.reason == "KEY_VALUES_MISMATCH"
+            why = "the key is another certificate's" if is_mismatch else f"no PEM certificate and key ({error.reason})"
         files = f"tls_cert {certificate}" if key is None else f"tls_cert {certificate} and tls_key {key}"
         raise SettingsError(f"{files} cannot be used: {why}") from None
 
@@ -143,22 +173,22 @@ def verify_with(tokens: Tokens) -> Callable[[str], Identity]:
 async def running(settings: BrokerSettings) -> AsyncIterator[BrokerNode]:
     """Start everything; at the end of the block, drain and stop it. Raises SettingsError, DatabaseUnusable."""
     settings.check()
-    limits = all_limits.with_changes(settings.limit, all_limits.STANDALONE)
+    limits = all_limits.with_changes(settings.limit, all_limits.STANDALONE, all_limits.STANDALONE_RELATIONS)
     tokens = Tokens(settings) if settings.secret or settings.jwks else None
     files = read_files(settings)
     async with AsyncExitStack() as stack:
-        storage = SqliteStorage.open(settings.database_path(), limits.storage)
+        storage = _open_storage(settings, limits)
         stack.push_async_callback(storage.close)
         hooks = _hooks(settings, tokens, files, limits, stack)
         server = Server(hooks, limits.broker, storage)
-        node = BrokerNode(settings, server, hooks, tokens)
+        node = BrokerNode(settings, server, hooks, tokens, storage)
         await _serve_operators(node, limits, stack)
         await server.start()
         server.sys_topics.start()
         stack.push_async_callback(server.drain)
         await _listen(node, stack)
-        _warn(settings)
-        log.info("ready", host=settings.host, **node.ports, unix_socket=_text(settings.unix_socket))
+        _warn(settings, limits)
+        log.info("ready", host=settings.host, **node.ports, **_in_force(settings))
         node.is_ready = True
         yield node
         node.is_ready = False
@@ -186,7 +216,7 @@ async def _serve_operators(node: BrokerNode, limits: Limits, stack: AsyncExitSta
         REGISTRY.register(collector)
         stack.callback(REGISTRY.unregister, collector)
     if settings.http_port != "off":
-        pages = operators_pages(lambda: node.is_ready)
+        pages = operators_pages(node.unreadiness)
         serving = serving_http(pages, settings.http_host, settings.http_port, limits, server.deadlines, "http_host")
         node.ports["http_port"] = await stack.enter_async_context(serving)
 
@@ -215,6 +245,7 @@ def _listener(node: BrokerNode, transport: Transport, port: int) -> ListenerSett
         path=settings.unix_socket or Path(),
         ws_path=WS_PATH,
         allowed_origins=settings.origins(),
+        trusts_host_names=not settings.allow_anonymous,
         certificates=node.certificates if transport in ("tls", "wss") else None,
         proxy_protocol=settings.proxy_protocol and transport != "unix",
         connections_max=settings.listener_connections.get(transport),
@@ -230,14 +261,38 @@ def _naming_unix_socket(path: Path) -> Iterator[None]:
         raise SettingsError(f"cannot listen on {path}: {why}; name another path with --unix-socket") from None
 
 
-def _warn(settings: BrokerSettings) -> None:
+def _open_storage(settings: BrokerSettings, limits: Limits) -> SqliteStorage:
+    path = settings.database_path()
+    if path is not None and not path.parent.is_dir():
+        raise SettingsError(f"the database {path} cannot be made: there is no folder {path.parent}")
+    return SqliteStorage.open(path, limits.storage)
+
+
+def _in_force(settings: BrokerSettings) -> dict[str, object]:
+    """What an operator wants to know first of a server that runs; no secret."""
+    paths = {name: getattr(settings, name) for name in ("unix_socket", "password_file", "acl_file", "tls_cert")}
+    return {
+        "version": __version__,
+        "database": settings.database,
+        **{name: None if path is None else str(path) for name, path in paths.items()},
+        "tokens": bool(settings.secret or settings.jwks),
+        "allow_anonymous": settings.allow_anonymous,
+    }
+
+
+def _warn(settings: BrokerSettings, limits: Limits) -> None:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = limits.broker.connections_max + _FILES_BESIDE_CONNECTIONS
+    if files != resource.RLIM_INFINITY and files < most:
+        log.warning(
+            "few_open_files",
+            ulimit=files,
+            connections_max=limits.broker.connections_max,
+            why=f"connections beyond the ulimit are not accepted: raise `ulimit -n` to {most}, or lower the limit",
+        )
     if settings.is_open_to_strangers():
         log.warning(
             "open_to_strangers",
             host=settings.host,
             why="--allow-anonymous without TLS on an address that others reach: anybody may connect and read along",
         )
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)

@@ -12,6 +12,7 @@ from recado.app.config import SettingsError, SharedSettings, path_of_database
 
 Port = int | Literal["off"]
 Transport = Literal["tcp", "tls", "ws", "wss", "unix"]
+_OFF = ", or off to keep nothing over a restart"
 # Each port's listener.
 PORTS: dict[str, Transport] = {"mqtt_port": "tcp", "mqtts_port": "tls", "ws_port": "ws", "wss_port": "wss"}
 
@@ -80,7 +81,7 @@ class BrokerSettings(SharedSettings):
         _check_listener_connections(self.listener_connections)
 
     def database_path(self) -> Path | None:
-        return None if self.database == "off" else path_of_database(self.database)
+        return None if self.database == "off" else path_of_database(self.database, _OFF)
 
     def is_open_to_strangers(self) -> bool:
         """Whether anybody on a network may connect, and everybody between may read along."""

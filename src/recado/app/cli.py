@@ -175,7 +175,7 @@ def token(user: str, *, ttl_s: int | None = None, settings: HiddenSettings = _DE
 
 
 def _token_ttl_s(settings: Settings, asked_s: int | None) -> int:
-    limits = all_limits.with_changes(settings.limit).http
+    limits = all_limits.with_changes(settings.limit, relations=all_limits.TOKEN_RELATIONS).http
     ttl_s = limits.token_ttl_s_default if asked_s is None else asked_s
     if not 1 <= ttl_s <= limits.token_ttl_s_max:
         raise SettingsError(f"ttl_s is 1 to {limits.token_ttl_s_max} seconds, not {ttl_s}")
@@ -226,10 +226,18 @@ def back_up(file: Path, *, settings: HiddenSettings = _DEFAULTS) -> None:
         Where to put the copy; it must not exist.
     """
     try:
-        size = backup(settings.database_path(), file)
+        size = backup(_database_to_copy(settings), file)
     except (SettingsError, DatabaseUnusable) as error:
         _fail(str(error))
     print(f"{file}: {size} bytes, checked")
+
+
+def _database_to_copy(settings: Settings) -> Path:
+    path, of_broker = settings.database_path(), _BROKER_DEFAULTS.database_path()
+    if not path.exists() and of_broker is not None and of_broker.exists():
+        hint = f"if you mean that of `recado broker`, add --database {_BROKER_DEFAULTS.database}"
+        raise SettingsError(f"there is no database {path}; {hint}")
+    return path
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -263,4 +271,7 @@ def _fail(text: str) -> NoReturn:
 
 
 def main() -> None:
-    app()
+    try:
+        app()
+    except SettingsError as error:  # of the environment or the file
+        _fail(str(error))

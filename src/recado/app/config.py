@@ -46,6 +46,9 @@ class SharedSettings:
     log_level: str = "info"
     """debug, info, warning or error."""
 
+    config: Path | None = None
+    """A file with settings, to be read instead of `recado.toml` in the folder where you start."""
+
     limit: Annotated[dict[str, int], Parameter(name="--limit")] = field(default_factory=dict)
     """Another number for a limit, as --limit.packet_bytes_max 65536; docs/configuration.md lists them."""
 
@@ -113,11 +116,13 @@ class Settings(SharedSettings):
         return path_of_database(self.database)
 
 
-def path_of_database(url: str) -> Path:
-    """Raises SettingsError."""
-    if not url.startswith(DATABASE_PREFIX) or url == DATABASE_PREFIX:
-        raise SettingsError(f"database is sqlite:/// and a path, not {url!r}")
-    return Path(url.removeprefix(DATABASE_PREFIX))
+def path_of_database(url: str, or_else: str = "") -> Path:
+    """`or_else` says what else may be there. Raises SettingsError."""
+    path = url.removeprefix(DATABASE_PREFIX)
+    if url == path or path in ("", ":memory:"):
+        example = "recado.db" if "://" in url or path in ("", ":memory:") else url
+        raise SettingsError(f"database is sqlite:/// and a path, as {DATABASE_PREFIX}{example}{or_else}, not {url!r}")
+    return Path(path)
 
 
 def is_origin(url: str) -> bool:

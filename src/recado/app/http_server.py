@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -144,7 +145,7 @@ def naming(setting: str, host: str, port: int, host_setting: str = "host") -> It
     try:
         yield
     except OSError as error:
-        if (error.errno or 0) < 0:  # of getaddrinfo: there is no such host
+        if (error.errno or 0) < 0 or error.errno == errno.EADDRNOTAVAIL:  # getaddrinfo's: there is no such host
             raise SettingsError(
                 f"cannot listen on {host}: {error.strerror}; name another address with {_flag(host_setting)}"
             ) from None

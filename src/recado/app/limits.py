@@ -1,8 +1,9 @@
 """Every limit, its name and its number. A setting `limit.<name>` changes one; docs/configuration.md lists them."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from operator import attrgetter
 from typing import Any
 
@@ -67,6 +68,8 @@ DEFAULT = Limits(
         connect_timeout_s=10,
         keep_alive_max_s=300,
         publish_rate_max=50_000,
+        turn_packets_max=500,
+        turn_deliveries_max=1_000,
         receive_maximum=100,
         received_max=10_000,
         inflight_max=100,
@@ -74,6 +77,7 @@ DEFAULT = Limits(
         stall_s=60,
         subscriptions_max=1_000,
         wildcards_max=32,
+        wildcard_levels_max=256,
         topic_levels_max=32,
         topic_bytes_max=1_024,
         topic_aliases_max=100,
@@ -91,6 +95,7 @@ DEFAULT = Limits(
         log_reads_max=16,
         log_page=100,
         sys_interval_s=10,
+        refusal_log_rate_max=10,
         drain_s=5,
     ),
     store=SqliteLimits(
@@ -115,7 +120,7 @@ DEFAULT = Limits(
         token_ttl_s_default=3600,
     ),
     storage=SqliteStorageLimits(
-        pending_transactions_max=20_000,
+        pending_transactions_max=200_000,
         pending_payload_bytes_max=64 * 1024 * 1024,
         batch_transactions_max=1_000,
     ),
@@ -132,7 +137,8 @@ STANDALONE = replace(
         frame_bytes_max=4 * 1024 * 1024,
         keep_alive_max_s=65_535,
         wildcards_max=1_000,
-        topic_levels_max=256,
+        wildcard_levels_max=4_000,
+        topic_levels_max=64,
         topic_bytes_max=65_535,
     ),
 )
@@ -142,20 +148,29 @@ _SIXTEEN_BITS = 65_535  # packet ids, Receive Maximum and keep alive are two byt
 _AT_MOST = dict.fromkeys(("receive_maximum", "inflight_max", "keep_alive_max_s", "topic_aliases_max"), _SIXTEEN_BITS)
 
 
-def with_changes(changes: Mapping[str, int], limits: Limits = DEFAULT) -> Limits:
-    """The limits with other numbers for some. Raises SettingsError for an unknown name or a wrong number."""
+Relation = tuple[str, str]  # the first must not be more than the second
+TOKEN_RELATIONS: tuple[Relation, ...] = (("http.token_ttl_s_default", "http.token_ttl_s_max"),)
+STANDALONE_RELATIONS: tuple[Relation, ...] = (("broker.packet_bytes_max", "broker.frame_bytes_max"),)
+RELATIONS: tuple[Relation, ...] = (
+    *TOKEN_RELATIONS,
+    *STANDALONE_RELATIONS,
+    ("chat.page_default", "chat.page_max"),
+    ("chat.body_bytes_max", "broker.packet_bytes_max"),
+    ("chat.body_bytes_max", "http.request_bytes_max"),
+)
+
+
+def with_changes(
+    changes: Mapping[str, int], limits: Limits = DEFAULT, relations: Sequence[Relation] = RELATIONS
+) -> Limits:
+    """The limits with other numbers for some; `relations` are those that the command depends on. Raises SettingsError
+    for an unknown name or a wrong number."""
     for name, number in changes.items():
         if not 1 <= number <= _AT_MOST.get(name, sys.maxsize):
             most = f"to {_AT_MOST[name]}" if name in _AT_MOST else "or more"
             raise SettingsError(f"limit.{name} must be 1 {most}, not {number}")
         limits = _with_change(limits, name, number)
-    for smaller, larger in (
-        ("chat.page_default", "chat.page_max"),
-        ("http.token_ttl_s_default", "http.token_ttl_s_max"),
-        ("chat.body_bytes_max", "broker.packet_bytes_max"),
-        ("chat.body_bytes_max", "http.request_bytes_max"),
-        ("broker.packet_bytes_max", "broker.frame_bytes_max"),
-    ):
+    for smaller, larger in relations:
         if attrgetter(smaller)(limits) > attrgetter(larger)(limits):
             names = [path.partition(".")[2] for path in (smaller, larger)]
             raise SettingsError(f"limit.{names[0]} must not be more than limit.{names[1]}")
@@ -170,5 +185,7 @@ def _with_change(limits: Limits, name: str, number: int) -> Limits:
         if name in {each.name for each in fields(group)}
     }
     if not changed:
-        raise SettingsError(f"there is no limit {name!r}; docs/configuration.md lists them")
+        names = [each.name for group in groups.values() for each in fields(group)]
+        meant = "".join(f", did you mean {each}?" for each in get_close_matches(name, names, 1))
+        raise SettingsError(f"there is no limit {name!r}{meant or ';'} docs/configuration.md lists them")
     return replace(limits, **changed)

@@ -62,16 +62,16 @@ class SessionsCollector(Collector):
         for name, text, value in (
             ("sessions", "Sessions, with and without a connection.", len(sessions)),
             ("queued", "QoS 1 and 2 publishes that wait for a session.", queued),
-            ("queued_bytes", "Bytes of their payloads.", queued_bytes),
+            ("queued_bytes", "Bytes of those.", queued_bytes),
             ("retained", "Retained messages of clients.", len(server.retained) - len(server.sys_topics)),
-            ("retained_bytes", "Bytes of their payloads.", server.retained.payload_bytes),
+            ("retained_bytes", "Bytes of memory that they take.", server.retained.held_bytes),
             ("subscriptions", "Subscriptions.", len(server.router)),
         ):
             yield GaugeMetricFamily(f"recado_mqtt_{name}", text, value=value)
 
 
 def operators_pages(unreadiness: Callable[[], str | None]) -> ASGIApp:
-    """`/metrics`, `/healthz` (the process is alive) and `/readyz`: 503 with what `unreadiness` says, None if nothing."""
+    """`/metrics`, `/healthz` (the process is alive) and `/readyz`: 503 with what `unreadiness` says, if anything."""
 
     def answer_to(path: str) -> Answer:
         if path == "/metrics":

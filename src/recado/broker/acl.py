@@ -22,7 +22,11 @@ _SYS_FILTER = "$SYS/#"
 _PLACE = re.compile("%[uc]")
 _BEYOND_A_LEVEL = frozenset("+#/")
 _COMPILED_MAX = 10_000
+_COMPILED_BYTES_MAX = 128 * 1024 * 1024
 _REMEMBERED_MAX = 32
+_REMEMBERED_CHARACTERS_MAX = 128
+_REMEMBERED_BYTES = 100 + 4 * _REMEMBERED_CHARACTERS_MAX
+_FILTER_BYTES = 100  # beside its text, in a few tuples and a set
 _RULE_FORM = "a rule is `topic` or `pattern`, then read, write, readwrite or deny, then a topic filter"
 
 
@@ -39,25 +43,29 @@ class Rule(NamedTuple):
 class Permissions:
     """What one user with one client id may do."""
 
-    __slots__ = ("_denied", "_readable", "_remembered", "_writable")
+    __slots__ = ("_denied", "_readable", "_remembered", "_writable", "size")
 
     def __init__(self, readable: list[str], writable: list[str], denied: list[str]) -> None:
         self._readable = _Filters(readable)
         self._writable = _Filters(writable)
         self._denied = _Filters(denied)
         self._remembered: dict[str, bool] = {}
+        texts = [each for filters in (self._readable, self._writable, self._denied) for each in filters.all]
+        self.size = sum(_FILTER_BYTES + 4 * len(each) for each in texts) + _REMEMBERED_MAX * _REMEMBERED_BYTES
+        """About how many bytes of memory this takes at most."""
 
     def may_read(self, topic_name: str) -> bool:
         return self._readable.match(topic_name) and not self._denied.match(topic_name)
 
     def may_write(self, topic_name: str) -> bool:
-        """Remembered for some topics: a client publishes to few, and again and again."""
+        """Remembered for some topics, if they are not long: a client publishes to few, and again and again."""
         may = self._remembered.get(topic_name)
         if may is None:
             may = self._writable.match(topic_name) and not self._denied.match(topic_name)
-            if len(self._remembered) >= _REMEMBERED_MAX:
-                self._remembered.clear()
-            self._remembered[topic_name] = may
+            if len(topic_name) <= _REMEMBERED_CHARACTERS_MAX:
+                if len(self._remembered) >= _REMEMBERED_MAX:
+                    self._remembered.clear()
+                self._remembered[topic_name] = may
         return may
 
     def may_read_some(self, topic_filter: str) -> bool:
@@ -92,6 +100,7 @@ class Acl:
         self._everyone = everyone
         self._users = users
         self._compiled: dict[tuple[str, str], Permissions] = {}
+        self._compiled_bytes = 0
         every_rule = [*everyone, *(rule for rules in users.values() for rule in rules)]
         self._sys_is_open = not any(rule.topic_filter.split("/")[0] == SYS for rule in every_rule)
         self._client_ids_matter = any(rule.is_pattern and "%c" in rule.topic_filter for rule in every_rule)
@@ -101,9 +110,14 @@ class Acl:
         key = (user, client_id if self._client_ids_matter else "")
         found = self._compiled.get(key)
         if found is None:
-            if len(self._compiled) >= _COMPILED_MAX:
-                del self._compiled[next(iter(self._compiled))]
-            found = self._compiled[key] = self._compile(user, client_id)
+            found = self._compile(user, client_id)
+            self._compiled_bytes += _bytes_of(key, found)
+            while self._compiled and (
+                len(self._compiled) >= _COMPILED_MAX or self._compiled_bytes > _COMPILED_BYTES_MAX
+            ):
+                oldest = next(iter(self._compiled))
+                self._compiled_bytes -= _bytes_of(oldest, self._compiled.pop(oldest))
+            self._compiled[key] = found
         return found
 
     def _compile(self, user: str, client_id: str) -> Permissions:
@@ -119,6 +133,10 @@ class Acl:
             if rule.access in ("write", "readwrite"):
                 writable.append(topic_filter)
         return Permissions(readable, writable, denied)
+
+
+def _bytes_of(key: tuple[str, str], permissions: Permissions) -> int:
+    return 4 * (len(key[0]) + len(key[1])) + permissions.size
 
 
 def _filled(rule: Rule, user: str, client_id: str) -> str | None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from recado.broker import opening, receiving, sending, subscribing
-from recado.broker.holds import ASKING, CLOSING, CONGESTED
+from recado.broker.holds import ASKING, CLOSING, CONGESTED, IN_TURN
 from recado.broker.listener import Listener
 from recado.broker.storage import Delivery
 from recado.mqtt.codec import Decoder, encode
@@ -222,20 +222,34 @@ class Connection:
 
     def _process(self) -> None:
         next_packet = self._decoder.next_packet
+        counters, limits = self.server.counters, self.server.limits
+        stop_at = counters.delivered + limits.turn_deliveries_max
         try:
-            while not self.held:
+            for _ in range(limits.turn_packets_max):
+                if self.held:
+                    return
                 packet = next_packet()
                 if packet is None:
                     return
                 self.handlers[type(packet)](self, packet)
+                if counters.delivered >= stop_at:
+                    break
+            if not (self.held or self._decoder.is_empty()):
+                self._give_way()
         except ProtocolError as error:
             self._refuse(error)
         except Exception:
             _log.exception("a packet could not be handled")
             self.disconnect(ReasonCode.UNSPECIFIED_ERROR)
 
+    def _give_way(self) -> None:
+        """What came at once may mean work for seconds: the other connections get their turn in between."""
+        self.hold(IN_TURN)
+        asyncio.get_running_loop().call_soon(self.release, IN_TURN)
+
     def _refuse(self, error: ProtocolError) -> None:
-        self.count_refusal(error.reason_code)
+        event = "connect_refused" if self.session is None else "connection_ended"
+        self.count_refusal(error.reason_code, event, detail=error.text)
         if self.session is not None:
             self.disconnect(error.reason_code, error.text)  # [MQTT5-4.13.1-1]
             return
@@ -334,6 +348,7 @@ class Connection:
             self.abort_transport()  # it did not read what was left for it
         elif self.session is None:
             self.server.counters.refusals["CONNECT_TIMEOUT"] += 1
+            self.server.refusal_log.of(self, "connection_refused", "CONNECT_TIMEOUT")
             self.close()
         elif self.expires_at is not None and time.monotonic() >= self.expires_at:
             self.count_refusal(ReasonCode.MAXIMUM_CONNECT_TIME)
@@ -350,6 +365,7 @@ class Connection:
         left = self.buffered_bytes()
         if left >= self._left:
             self.server.counters.refusals["STALLED"] += 1
+            self.server.refusal_log.of(self, "connection_ended", "STALLED")
             self.close()
             self.abort_transport()
             return
@@ -399,8 +415,10 @@ class Connection:
         self.server.deadlines.set(self, self.server.limits.drain_s)
         self.close_transport()
 
-    def count_refusal(self, reason_code: ReasonCode) -> None:
+    def count_refusal(self, reason_code: ReasonCode, event: str = "connection_ended", **values: str | None) -> None:
+        """Count it, and tell it to the log as `RefusalLog.of` has it."""
         self.server.counters.refusals[reason_code.name] += 1
+        self.server.refusal_log.of(self, event, reason_code.name, **values)
 
     def reason_string(self, text: str) -> Properties:
         if not text or not self.request_problem_information:  # [MQTT5-3.1.2-29]

@@ -7,5 +7,7 @@ FULL = 2
 CONGESTED = 4
 """The transport's buffer is over its limit: the client does not read."""
 CLOSING = 8
+IN_TURN = 32
+"""It has used up its turn of the event loop: the others come first."""
 TOO_FAST = 16
 """It published too much, until the next second."""

@@ -23,6 +23,10 @@ class BrokerLimits:
     """The longest keep alive; who asks for more, or for none, gets this one in MQTT 5."""
     publish_rate_max: int
     """Publishes a second of one connection; beyond it the server stops reading until the next second."""
+    turn_packets_max: int
+    """Packets of one connection that are handled at once, before the others get their turn."""
+    turn_deliveries_max: int
+    """Deliveries that they may cause."""
     receive_maximum: int
     """Publishes of one connection that are under way. Told to MQTT 5 clients; beyond it the server stops reading from
     others."""
@@ -38,6 +42,8 @@ class BrokerLimits:
     """Topic filters of one session."""
     wildcards_max: int
     """Topic filters with wildcards among them."""
+    wildcard_levels_max: int
+    """The levels of those together: what a session can make a publish cost."""
     topic_levels_max: int
     topic_bytes_max: int
     topic_aliases_max: int
@@ -49,10 +55,10 @@ class BrokerLimits:
     queue_messages_max: int
     """QoS 1 and 2 publishes that wait for one session; what comes beyond it is dropped for that session."""
     queue_bytes_max: int
-    """The bytes of their payloads."""
+    """Their bytes: payload, topic and properties."""
     retained_messages_max: int
     retained_bytes_max: int
-    """The bytes of all retained payloads."""
+    """The bytes of memory that they take: payload, topic and its levels, properties."""
     routes_max: int
     """Topic names whose receivers are remembered."""
     route_targets_max: int

@@ -48,6 +48,7 @@ class ListenerSettings:
     socket_mode: int = 0o660
     ws_path: str = "/mqtt"
     allowed_origins: tuple[str, ...] = ()
+    trusts_host_names: bool = True
     certificates: TlsCertificates | None = None
     proxy_protocol: bool = False
     connections_max: int | None = None
@@ -57,14 +58,20 @@ class ListenerSettings:
 class Listening:
     """An open listener. `where` is host:port, or the Unix socket's path, which has the `port` 0."""
 
-    def __init__(self, server: Server, settings: ListenerSettings, sockets: list[socket.socket]) -> None:
+    def __init__(
+        self,
+        server: Server,
+        settings: ListenerSettings,
+        sockets: list[socket.socket],
+        context: ssl.SSLContext | None,
+    ) -> None:
         most = server.limits.connections_max if settings.connections_max is None else settings.connections_max
         self.listener = Listener(settings.transport, most)
         self.port: int = 0 if settings.transport == "unix" else sockets[0].getsockname()[1]
         self.where = str(settings.path) if settings.transport == "unix" else address(settings.host, self.port)
         self._server = server
         self._settings = settings
-        self._context = _context(settings)
+        self._context = context
         self._new_protocol = _protocols(server, settings, self.listener)
         self._socket_file = _identity(settings.path) if settings.transport == "unix" else None
         self._servers: list[asyncio.Server] = []
@@ -103,7 +110,7 @@ class Listening:
                     await asyncio.sleep(_ACCEPT_RETRY_S)
                     continue
                 if self.listener.is_full():
-                    self._refuse("LISTENER_CONNECTIONS_MAX")
+                    self._refuse("LISTENER_CONNECTIONS_MAX", _address_of(accepted))
                     accepted.close()
                 else:
                     self._start_opening(accepted)
@@ -124,14 +131,19 @@ class Listening:
             accepted.close()
 
     async def _open(self, accepted: socket.socket) -> None:
+        address_before = _address_of(accepted)  # nobody can say once it is closed
+        peer = None
         try:
-            peer = await self._peer(accepted) if self._settings.proxy_protocol else None
+            if self._settings.proxy_protocol:
+                peer = await self._peer(accepted)
             await self._hand_over(accepted, peer)
-        except MalformedHeader:
-            self._refuse("PROXY_PROTOCOL")
+        except MalformedHeader as error:
+            self._refuse("PROXY_PROTOCOL", address_before, str(error))
             accepted.close()
-        except OSError:  # so are ssl.SSLError, ConnectionError and TimeoutError
-            self._refuse("TLS_HANDSHAKE")
+        except OSError as error:  # so are ssl.SSLError, ConnectionError and TimeoutError
+            failed = "OPENING" if self._context is None else "TLS_HANDSHAKE"
+            self._refuse(failed, peer or address_before, getattr(error, "reason", None) or str(error))
+            accepted.close()
 
     async def _peer(self, accepted: socket.socket) -> str | None:
         """Read the PROXY header, and nothing after it. Raises MalformedHeader."""
@@ -161,20 +173,37 @@ class Listening:
             ssl_shutdown_timeout=limits.drain_s if is_tls else None,
         )
 
-    def _refuse(self, refusal: str) -> None:
+    def _refuse(self, refusal: str, client: str, detail: str = "") -> None:
         self._server.counters.refusals[refusal] += 1
+        self._server.refusal_log.log(
+            "connection_refused",
+            refusal,
+            address=client,
+            listener=self.listener.name,
+            detail=detail,
+        )
 
 
 async def listen(server: Server, settings: ListenerSettings) -> Listening:
     """Listen, until `Listening.close`. Port 0 is any free one. Raises OSError if that address cannot be had, and
     ValueError for settings that contradict each other."""
+    context = _context(settings)  # before a socket is bound, because it may raise
     if settings.transport == "unix":
         sockets = [_bind_unix(settings.path, settings.socket_mode)]
     else:
         sockets = await _bind(settings.host, settings.port)
-    listening = Listening(server, settings, sockets)
+    listening = Listening(server, settings, sockets, context)
     await listening.start(sockets)
     return listening
+
+
+def _address_of(accepted: socket.socket) -> str:
+    """The other end; nothing of one that is gone already."""
+    try:
+        name = accepted.getpeername()
+    except OSError:
+        return ""
+    return address(*name[:2]) if isinstance(name, tuple) else "unix"
 
 
 def _context(settings: ListenerSettings) -> ssl.SSLContext | None:
@@ -187,7 +216,7 @@ def _context(settings: ListenerSettings) -> ssl.SSLContext | None:
 def _protocols(server: Server, settings: ListenerSettings, listener: Listener) -> _NewProtocol:
     if settings.transport not in ("ws", "wss"):
         return lambda peer=None: TcpConnection(server, listener, peer)
-    door = Door(server, settings.ws_path, settings.allowed_origins)
+    door = Door(server, settings.ws_path, settings.allowed_origins, trusts_host_names=settings.trusts_host_names)
     return lambda peer=None: WsProtocol(WsConnection(server, listener, peer), door)
 
 

@@ -4,7 +4,6 @@ says about the session.
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +21,6 @@ from recado.mqtt.topics import validate_topic_name
 if TYPE_CHECKING:
     from recado.broker.connection import Connection
     from recado.broker.server import Server
-
-_log = logging.getLogger(__name__)
 
 _KEEP_ALIVE_GRACE = 1.5  # [MQTT5-3.1.2-22] [MQTT311-3.1.2-24]
 
@@ -48,7 +45,8 @@ async def _connect(connection: Connection, connect: Connect) -> None:
         client_id, is_assigned = server.sessions.client_id(connect)
         opened = await server.sessions.open(connection, connect, identity.user, client_id)
     except Refused as refusal:
-        connection.count_refusal(refusal.reason_code)
+        who = {"user": connect.username, "client_id": connect.client_id}
+        connection.count_refusal(refusal.reason_code, "connect_refused", **who, detail=refusal.text)
         _say_no(connection, refusal)
         return
     if opened is not None:
@@ -56,7 +54,6 @@ async def _connect(connection: Connection, connect: Connect) -> None:
 
 
 def _say_no(connection: Connection, refusal: Refused) -> None:
-    _log.debug("refused a client from %s: %s, %s", connection.peer, refusal.reason_code.name, refusal.text)
     if not connection.is_closing():
         connack = Connack(reason_code=refusal.reason_code, properties=connection.reason_string(refusal.text))
         connection.send(connack)
@@ -160,7 +157,7 @@ async def reauthenticate(connection: Connection, session: Session, data: bytes) 
         identity = await connection.server.hooks.reauthenticate(session, method, data, connection.challenge)
         _check_same(identity, session)
     except Refused as refusal:
-        connection.count_refusal(refusal.reason_code)
+        connection.count_refusal(refusal.reason_code, detail=refusal.text)
         is_for_connack = refusal.reason_code not in REASON_CODES[PacketType.DISCONNECT]  # a wrong password, say
         reason_code = ReasonCode.NOT_AUTHORIZED if is_for_connack else refusal.reason_code
         connection.disconnect(reason_code, refusal.text)  # [MQTT5-4.12.1-2]

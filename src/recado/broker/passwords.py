@@ -8,10 +8,11 @@ password. An unknown user costs what a wrong password costs.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
 import hashlib
 import os
 import secrets
+import stat
 import tempfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -49,15 +50,29 @@ class TooManyChecks(Exception):
 
 def load_passwords(path: Path) -> dict[str, str]:
     """Each user's hash. Raises PasswordError, which names the file and the line."""
+    return _parse(path, _read_lines(path))
+
+
+def _read_lines(path: Path) -> list[str]:
     try:
-        text = path.read_text("utf-8")
+        return path.read_text("utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise PasswordError(f"the password file {path} cannot be read: {_why(error)}") from None
+
+
+def _user_in(line: str) -> str | None:
+    """Whose line it is; None of an empty line and a comment."""
+    line = line.strip()
+    return None if not line or line.startswith("#") else line.partition(":")[0]
+
+
+def _parse(path: Path, lines: list[str]) -> dict[str, str]:
     passwords: dict[str, str] = {}
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
+    for number, line in enumerate(lines, 1):
+        user = _user_in(line)
+        if user is None:
             continue
-        user, _, password_hash = line.strip().partition(":")
+        password_hash = line.strip().partition(":")[2]
         if not user or not _is_argon2id(password_hash):
             raise PasswordError(f"{path} line {number} is not `user:argon2id-hash`: make it with `recado passwd`")
         if user in passwords:
@@ -78,28 +93,36 @@ def set_password(path: Path, user: str, password: str) -> None:
     check_user_name(user)
     if not password or "\n" in password or "\r" in password:
         raise PasswordError("a password is one line, and not empty")
-    passwords = load_passwords(path) if path.exists() else {}
-    _save(path, {**passwords, user: _HASHER.hash(password)})
+    lines = _read_lines(path) if path.exists() else []
+    passwords = _parse(path, lines)
+    written = f"{user}:{_HASHER.hash(password)}"
+    if user in passwords:
+        _save(path, [written if _user_in(line) == user else line for line in lines])
+    else:
+        _save(path, [*(lines if lines != [""] else []), written])
 
 
 def delete_user(path: Path, user: str) -> None:
     """Raises PasswordError, also if there is no such user."""
-    passwords = load_passwords(path)
-    if passwords.pop(user, None) is None:
+    lines = _read_lines(path)
+    if user not in _parse(path, lines):
         raise PasswordError(f"{path} has no user {user!r}")
-    _save(path, passwords)
+    _save(path, [line for line in lines if _user_in(line) != user])
 
 
 def check_user_name(user: str) -> None:
     """Raises PasswordError for a name that would not be read back as it is."""
-    if not user or ":" in user or not user.isprintable() or user != user.strip():
-        raise PasswordError("a user name has no ':', no line break and no space around it, and is not empty")
+    if not user or ":" in user or user.startswith("#") or not user.isprintable() or user != user.strip():
+        raise PasswordError(
+            "a user name has no ':', no line break, no '#' at its start and no space around it, and is not empty"
+        )
 
 
-def _save(path: Path, passwords: Mapping[str, str]) -> None:
-    """Either the old file or the new one is there, whole, whatever happens; only its owner may read it."""
+def _save(path: Path, lines: list[str]) -> None:
+    """Either the old file or the new one is there, whole, whatever happens. Mode and owner stay as they were; only its
+    owner may read a new file."""
     path = path.resolve()
-    text = "".join(f"{user}:{password_hash}\n" for user, password_hash in passwords.items())
+    text = "".join(f"{line}\n" for line in lines)
     try:
         descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # with mode 0600
         try:
@@ -107,7 +130,7 @@ def _save(path: Path, passwords: Mapping[str, str]) -> None:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-                _keep_owner(path, file.fileno())
+                _keep_owner_and_mode(path, file.fileno())
             Path(unfinished).replace(path)
         except BaseException:
             Path(unfinished).unlink(missing_ok=True)
@@ -116,11 +139,17 @@ def _save(path: Path, passwords: Mapping[str, str]) -> None:
         raise PasswordError(f"the password file {path} cannot be written: {_why(error)}") from None
 
 
-def _keep_owner(path: Path, descriptor: int) -> None:
-    """So that a server that runs as its owner can go on reading it, whoever changes it."""
-    with contextlib.suppress(FileNotFoundError, PermissionError):
+def _keep_owner_and_mode(path: Path, descriptor: int) -> None:
+    """So that the server goes on being able to read it, whoever changes it. Raises PermissionError if it would not."""
+    try:
         former = path.stat()
+    except FileNotFoundError:
+        return
+    try:
         os.fchown(descriptor, former.st_uid, former.st_gid)
+    except PermissionError:
+        raise PermissionError(errno.EPERM, "its owner could not be kept: run this as root or as its owner") from None
+    os.fchmod(descriptor, stat.S_IMODE(former.st_mode))
 
 
 def _why(error: OSError | UnicodeDecodeError) -> str:

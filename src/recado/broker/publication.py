@@ -12,14 +12,16 @@ from recado.mqtt.properties import EMPTY_PROPERTIES, Properties, PropertyId
 
 Frame = tuple[bytes, bytes]
 
-_FRAMES_MAX = 16  # a retained message lives on, and clients choose identifiers: else it would grow with each of them
+_FRAMES_MAX = 16  # clients choose identifiers, and a frame has the whole payload
+_PAIR_BYTES = 200  # what a user property takes beside its text: two strings and a tuple
 
 
 class Publication(msgspec.Struct, eq=False):
     """`position` is its place in the topic's log, None if the topic is no log. `retain` is as it was published.
 
     `properties` are forwarded as they are [MQTT5-3.3.2-17] [MQTT5-3.3.2-18]; `expires_at_ms` (Unix time, 0 for never)
-    stands for the message expiry interval, which is not among them. `frames` are the forms built so far.
+    stands for the message expiry interval, which is not among them. `frames` are the forms built so far, at most
+    `frames_max`.
     """
 
     topic_name: str
@@ -30,6 +32,19 @@ class Publication(msgspec.Struct, eq=False):
     properties: Properties = EMPTY_PROPERTIES
     expires_at_ms: int = 0
     frames: dict[Any, Frame] = {}
+    frames_max: int = _FRAMES_MAX
+    _size: int = 0
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes in memory: payload, topic name and properties. What bounds count."""
+        if not self._size:
+            self._size = len(self.payload) + _text_bytes(self.topic_name) + _properties_bytes(self.properties)
+        return self._size
+
+    def as_retained(self) -> Publication:
+        """The same, to be kept as long as it is retained: it has one form at most at a time, the last one."""
+        return msgspec.structs.replace(self, frames={}, frames_max=1)
 
     def frame(self, protocol_level: int, qos: int, retain: bool = False) -> Frame:
         """The packet's bytes before and after its packet id; at QoS 0 the first part is all of it."""
@@ -37,7 +52,7 @@ class Publication(msgspec.Struct, eq=False):
         frame = self.frames.get(key)
         if frame is None:
             frame = publish_frame(self.topic_name, self.payload, qos, retain, protocol_level, self.properties)
-            self.frames[key] = frame = frame if qos else (frame[0] + frame[1], b"")
+            frame = self._remember(key, frame if qos else (frame[0] + frame[1], b""))
         return frame
 
     def frame_5(
@@ -49,8 +64,6 @@ class Publication(msgspec.Struct, eq=False):
         key = (qos, retain, identifiers, alias, is_alias_known, left_s)
         frame = self.frames.get(key)
         if frame is None:
-            if len(self.frames) >= _FRAMES_MAX:
-                self.frames.clear()
             properties = dict(self.properties)
             if self.expires_at_ms:
                 properties[PropertyId.MESSAGE_EXPIRY_INTERVAL] = left_s  # [MQTT5-3.3.2-6]
@@ -59,8 +72,13 @@ class Publication(msgspec.Struct, eq=False):
             if alias:
                 properties[PropertyId.TOPIC_ALIAS] = alias
             topic_name = "" if is_alias_known else self.topic_name
-            frame = publish_frame(topic_name, self.payload, qos, retain, MQTT_5, properties)
-            self.frames[key] = frame
+            frame = self._remember(key, publish_frame(topic_name, self.payload, qos, retain, MQTT_5, properties))
+        return frame
+
+    def _remember(self, key: Any, frame: Frame) -> Frame:
+        if len(self.frames) >= self.frames_max:
+            self.frames.clear()
+        self.frames[key] = frame
         return frame
 
     def seconds_left(self, now_ms: int) -> int:
@@ -69,3 +87,19 @@ class Publication(msgspec.Struct, eq=False):
 
     def has_expired(self, now_ms: int) -> bool:
         return 0 < self.expires_at_ms <= now_ms  # [MQTT5-3.3.2-5]
+
+
+def _text_bytes(text: str) -> int:
+    return len(text) if text.isascii() else 4 * len(text)  # one character beyond ASCII may widen all of them
+
+
+def _properties_bytes(properties: Properties) -> int:
+    total = 0
+    for identifier, value in properties.items():
+        if identifier == PropertyId.USER_PROPERTY:
+            total += sum(_PAIR_BYTES + _text_bytes(name) + _text_bytes(text) for name, text in value)
+        elif isinstance(value, str):
+            total += _text_bytes(value)
+        elif isinstance(value, bytes):
+            total += len(value)
+    return total

@@ -133,7 +133,7 @@ def answer_stored(connection: Connection, session: Session, publish: Publish, is
 def _settle(connection: Connection, session: Session, publish: Publish, reason_code: ReasonCode, text: str) -> None:
     qos = publish.qos
     if reason_code >= ReasonCode.UNSPECIFIED_ERROR:
-        connection.count_refusal(reason_code)
+        connection.count_refusal(reason_code, "publish_refused", topic=publish.topic_name, detail=text)
         if reason_code is ReasonCode.SERVER_BUSY:
             if qos:
                 connection.disconnect(reason_code, text)

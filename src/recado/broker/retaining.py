@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from recado.broker.server import Server
 
 SYS_PREFIX = "$SYS/"
+_LEVEL_BYTES = 250  # what a level of a topic takes in the tree
 
 
 class RetainedChange:
@@ -40,10 +41,10 @@ class RetainedChange:
 
 
 class Retaining:
-    """`payload_bytes` are those of what clients have retained; `$SYS` is the server's own and counts for nothing."""
+    """`held_bytes` are those of what clients have retained; `$SYS` is the server's own and counts for nothing."""
 
     def __init__(self, server: Server) -> None:
-        self.payload_bytes = 0
+        self.held_bytes = 0
         self._server = server
         self._messages: RetainedMessages[Publication] = RetainedMessages()
         self._pending: dict[str, list[RetainedChange]] = {}
@@ -59,7 +60,7 @@ class Retaining:
         return self._messages.matching(topic_filter)
 
     def load(self, publication: Publication) -> None:
-        self._put(publication.topic_name, publication)
+        self._put(publication.topic_name, publication.as_retained())
 
     def tell(self, publication: Publication) -> None:
         """Retain what the server says about itself; it is never in the storage."""
@@ -75,20 +76,21 @@ class Retaining:
             if former is not None:
                 self._change(topic_name, former, None, changes, pending)
             return None
-        if not self._has_room(former, len(publication.payload)):
+        if not self._has_room(former, publication):
             self._forget_expired(changes, pending)
             former = self._messages.get(topic_name)
-            if not self._has_room(former, len(publication.payload)):
+            if not self._has_room(former, publication):
                 return Outcome(ReasonCode.QUOTA_EXCEEDED, "the server retains as much as it may")
-        self._change(topic_name, former, publication, changes, pending)  # [MQTT5-3.3.1-5] [MQTT311-3.3.1-5]
+        self._change(
+            topic_name, former, publication.as_retained(), changes, pending
+        )  # [MQTT5-3.3.1-5] [MQTT311-3.3.1-5]
         return None
 
-    def _has_room(self, former: Publication | None, payload_bytes: int) -> bool:
+    def _has_room(self, former: Publication | None, publication: Publication) -> bool:
         limits = self._server.limits
-        if former is not None:
-            return self.payload_bytes + payload_bytes - len(former.payload) <= limits.retained_bytes_max
-        is_room = len(self._messages) - len(self._server.sys_topics) < limits.retained_messages_max
-        return is_room and self.payload_bytes + payload_bytes <= limits.retained_bytes_max
+        if self.held_bytes + held_bytes(publication) - held_bytes(former) > limits.retained_bytes_max:
+            return False
+        return former is not None or len(self) - len(self._server.sys_topics) < limits.retained_messages_max
 
     def _forget_expired(self, changes: list[Change], pending: list[Any]) -> None:
         tick = self._server.deadlines.tick
@@ -116,7 +118,7 @@ class Retaining:
 
     def _put(self, topic_name: str, now: Publication | None) -> None:
         former = self._messages.remove(topic_name) if now is None else self._messages.set(topic_name, now)
-        self.payload_bytes += (0 if now is None else len(now.payload)) - (0 if former is None else len(former.payload))
+        self.held_bytes += held_bytes(now) - held_bytes(former)
 
     def settle(self, change: RetainedChange, is_stored: bool) -> None:
         """The storage has the change, or it is taken back: also from under those that came on top of it."""
@@ -132,3 +134,8 @@ class Retaining:
                 other.former = change.former
         if self._messages.get(topic_name) is change.now:
             self._put(topic_name, change.former)
+
+
+def held_bytes(publication: Publication | None) -> int:
+    """About how many bytes of memory a retained message takes, with the levels of its topic; 0 for none."""
+    return 0 if publication is None else publication.size + _LEVEL_BYTES * (publication.topic_name.count("/") + 1)

@@ -78,14 +78,15 @@ def wait(connection: Connection, session: Session, waiting: Waiting, is_bounded:
     limits = connection.server.limits
     if session.queue is None:
         session.queue = deque()
-    payload_bytes = len(waiting[0].payload)
+    size = waiting[0].size
     if is_bounded and (
-        len(session.queue) >= limits.queue_messages_max or session.queue_bytes + payload_bytes > limits.queue_bytes_max
+        len(session.queue) >= limits.queue_messages_max or session.queue_bytes + size > limits.queue_bytes_max
     ):
         connection.server.counters.queue_full += 1
+        connection.server.refusal_log.of(connection, "queue_full", "queue_full", topic=waiting[0].topic_name)
         return
     session.queue.append(waiting)
-    session.queue_bytes += payload_bytes
+    session.queue_bytes += size
 
 
 def send_waiting(connection: Connection, session: Session) -> None:
@@ -97,7 +98,7 @@ def send_waiting(connection: Connection, session: Session) -> None:
         if qos and not session.has_window():
             return
         queue.popleft()
-        session.queue_bytes -= len(publication.payload)
+        session.queue_bytes -= publication.size
         if publication.has_expired(now_ms):
             connection.server.counters.expired += 1
         elif not qos and connection.server.retained.get(publication.topic_name) is not publication:
@@ -179,9 +180,11 @@ def entry_for(
     connection = session.connection
     if connection is not None and not session.queued and session.has_window() and not connection.held & CONGESTED:
         return Entry(session.key, session.sending(publication, qos), qos, retain, identifiers)
-    payload_bytes = len(publication.payload)
     session.queued += 1
-    session.queued_bytes += payload_bytes
+    session.queued_bytes += publication.size
+    if publication.expires_at_ms:
+        earliest_ms = session.queue_expires_at_ms or publication.expires_at_ms
+        session.queue_expires_at_ms = min(earliest_ms, publication.expires_at_ms)
     return Entry(session.key, 0, qos, retain, identifiers)
 
 
@@ -274,7 +277,7 @@ class PendingDelivery(NamedTuple):
             return
         if not entry.packet_id:
             session.queued -= 1
-            session.queued_bytes -= len(publication.payload)
+            session.queued_bytes -= publication.size
         elif session.connection is connection:
             session.inflight.pop(entry.packet_id, None)
             session.exactly_once.pop(entry.packet_id, None)
@@ -347,10 +350,13 @@ def take_pubrec(connection: Connection, packet_id: int) -> None:
     """A PUBREC that says success."""
     session = connection.session
     assert session is not None
+    is_again = session.exactly_once.get(packet_id)
     if not session.released(packet_id):
         code = ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
         connection.write(encode(Pubrel(packet_id, code), connection.protocol_level))
-    elif session.key:
+    elif is_again and session.key and session.inflight[packet_id] is not RELEASED:
+        pass  # PUBREL is on its way: it is sent when the first one is durable
+    elif session.key and not is_again:
         connection.server.store(Released(session.key, packet_id), done=partial(_release, connection, packet_id))
     else:
         connection.write(pubrel_bytes(packet_id))  # [MQTT5-4.3.3-4] [MQTT311-4.3.3-1]
@@ -359,7 +365,10 @@ def take_pubrec(connection: Connection, packet_id: int) -> None:
 def _release(connection: Connection, packet_id: int, is_stored: bool) -> None:
     if connection.is_closing():
         return
-    if is_stored:
-        connection.write(pubrel_bytes(packet_id))
-    else:
+    if not is_stored:
         connection.cannot_write()
+        return
+    session = connection.session
+    if session is not None and session.exactly_once.get(packet_id):
+        session.inflight[packet_id] = RELEASED
+    connection.write(pubrel_bytes(packet_id))

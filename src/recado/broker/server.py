@@ -24,6 +24,8 @@ from recado.broker.holds import CONGESTED, TOO_FAST
 from recado.broker.hooks import ROUTE, Hooks, Outcome, Refused
 from recado.broker.limits import BrokerLimits
 from recado.broker.publication import Publication
+from recado.broker.queue_room import QueueRoom
+from recado.broker.refusal_log import RefusalLog
 from recado.broker.retaining import RetainedChange, Retaining
 from recado.broker.sending import PendingDelivery
 from recado.broker.sessions import Sessions
@@ -60,11 +62,13 @@ class Server:
         self.storage = storage
         self.on_acknowledged = hooks.on_acknowledged
         self.counters = Counters()
+        self.refusal_log = RefusalLog(limits.refusal_log_rate_max)
         self.deadlines = Deadlines()
         self.router = Router(limits.routes_max, limits.route_targets_max)
         self.router.may_receive = hooks.may_receive
         self.retained = Retaining(self)
         self.sessions = Sessions(self)
+        self.queue_room = QueueRoom(self)
         self.log_reads = asyncio.Semaphore(limits.log_reads_max)
         self.sys_topics = SysTopics(self)
         self.forwarding = Forwarding()
@@ -129,6 +133,7 @@ class Server:
             self.counters.connections_total[listener.name] += 1
             return True
         self.counters.refusals[refusal] += 1
+        self.refusal_log.of(connection, "connection_refused", refusal)
         return False
 
     def check_connection_rate(self) -> None:
@@ -158,7 +163,7 @@ class Server:
 
     def cut_off(self, connection: Connection, reason_code: ReasonCode, text: str) -> None:
         """Disconnect once the fan-out that is going on is over: it may not lose a session under its hands."""
-        self.counters.refusals[reason_code.name] += 1
+        connection.count_refusal(reason_code, detail=text)
         asyncio.get_running_loop().call_soon(connection.disconnect, reason_code, text)
 
     # Permissions
@@ -206,9 +211,6 @@ class Server:
         self._route(publication, session, changes, pending, waits)
         if not changes:
             return _SUCCESS
-        if not publish.qos:
-            self.store(*changes, done=partial(_settle, pending))
-            return _SUCCESS
         answer = partial(receiving.answer_stored, session.connection, session, publish)
         self.store(*changes, done=partial(_settle_and_answer, pending, answer))
         return None
@@ -243,6 +245,10 @@ class Server:
             self.counters.wills += 1
         else:
             self.counters.refusals[outcome.reason_code.name] += 1
+            who = {"user": session.user, "client_id": session.client_id}
+            self.refusal_log.log(
+                "publish_refused", outcome.reason_code.name, **who, topic=will.topic_name, detail="will"
+            )
 
     def _route(
         self,
@@ -339,10 +345,10 @@ class Server:
         identifiers: tuple[int, ...],
         deliveries: list[PendingDelivery],
     ) -> None:
-        limits = self.limits
-        queued_bytes = session.queued_bytes + len(publication.payload)
-        if session.queued >= limits.queue_messages_max or (session.queued and queued_bytes > limits.queue_bytes_max):
+        if not self.queue_room.has_room(session, publication.size):
             self.counters.queue_full += 1
+            who = {"user": session.user, "client_id": session.client_id}
+            self.refusal_log.log("queue_full", "queue_full", **who, topic=publication.topic_name)
             return
         entry = sending.entry_for(session, publication, qos, retain, identifiers)
         deliveries.append(PendingDelivery(session, session.connection, publication, entry))
@@ -419,6 +425,7 @@ class Server:
             connection.abort_transport()
         for task in list(self._tasks):
             task.cancel()
+        self.refusal_log.close()
 
 
 Pending = RetainedChange | PendingDelivery

@@ -6,6 +6,7 @@ from its CONNECT on; without a connection only its subscriptions and the size of
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections import deque
@@ -95,6 +96,8 @@ class Sessions:
         self._server = server
         self._by_user: dict[str, dict[str, Session]] = {}
         self._last_key = 0
+        self._reading = asyncio.Semaphore(server.limits.log_reads_max)
+        self._reads: dict[int, asyncio.Future[Resumed | None]] = {}  # by the key of the session
         self.kept = 0
         """Sessions that outlive their connection, now with one or without."""
 
@@ -115,6 +118,7 @@ class Sessions:
             session.will = saved.will
             session.queued = queued
             session.queued_bytes = queued_bytes
+            session.queue_expires_at_ms = int(queued > 0)  # when, is in the storage alone
             self._by_user.setdefault(saved.user, {})[saved.client_id] = session
             self.kept += 1
             for request, identifier in subscriptions:
@@ -176,7 +180,7 @@ class Sessions:
             self._last_key += 1
             session.key = self._last_key
             self.kept += 1
-            changes.append(SaveSession(session.key, user, client_id, session.expiry_interval, None, None))
+            changes.append(SaveSession(session.key, user, client_id, session.expiry_interval, None, connect.will))
         if not changes:
             return Opened(session, False, _NOTHING)
         session.claimant = connection
@@ -192,21 +196,51 @@ class Sessions:
         raise Refused(ReasonCode.SERVER_UNAVAILABLE, "the session cannot be kept now; try again")
 
     async def _resume(self, connection: Connection, connect: Connect, session: Session) -> Opened | None:
+        """The session that was there, in the storage already as this connection has it: its will, and when it ends."""
         assert self._server.storage is not None
         session.claimant = connection
-        try:
-            flows = await self._server.storage.resume(session.key)
-        except StorageFailed:
-            if session.claimant is connection:
-                session.claimant = None
-            raise Refused(ReasonCode.SERVER_UNAVAILABLE, "the session cannot be read now; try again") from None
-        if session.claimant is connection:
-            session.claimant = None
-            return None if connection.is_closing() else Opened(session, True, flows)
-        # A newer connection has taken it, and closed this one; or its time had come.
+        expiry_interval = self._expiry_of(connect)
+        row = SaveSession(session.key, session.user, session.client_id, expiry_interval, None, connect.will)
+        read = self._read(session)
+        is_stored = await self._server.commit([row])
+        flows = await asyncio.shield(read)
+        if session.claimant is not connection:
+            # A newer connection has taken it, and closed this one; or its time had come.
+            if connection.is_closing():
+                return None
+            return await self.open(connection, connect, session.user, session.client_id)
+        session.claimant = None
+        if flows is not None and is_stored and not connection.is_closing():
+            return Opened(session, True, flows)
+        self._save(session, session.lapse.ended_at_ms)  # as it was
         if connection.is_closing():
             return None
-        return await self.open(connection, connect, session.user, session.client_id)
+        raise Refused(ReasonCode.SERVER_UNAVAILABLE, "the session cannot be read now; try again")
+
+    def _read(self, session: Session) -> asyncio.Future[Resumed | None]:
+        """The session's flows; None if they cannot be read.
+
+        Who comes while they are being read, to take the session over, gets the same: nobody has sent or acknowledged
+        anything meanwhile, and what is published to the session goes to its queue. However many connect, a session is
+        read once at a time; and few sessions at the same time, as what is in flight may be large.
+        """
+        read = self._reads.get(session.key)
+        if read is None:
+            read = self._reads[session.key] = asyncio.get_running_loop().create_future()
+            self._server.spawn(self._read_flows(session.key, read))
+        return read
+
+    async def _read_flows(self, key: int, read: asyncio.Future[Resumed | None]) -> None:
+        assert self._server.storage is not None
+        flows = None
+        try:
+            async with self._reading:
+                flows = await self._server.storage.resume(key)
+        except StorageFailed:
+            pass
+        finally:
+            del self._reads[key]  # before anybody has the session, and changes it
+            read.set_result(flows)
 
     def _check_room(self, user: str, former: Session | None, connect: Connect) -> None:
         """Raises Refused. A session that is there already, or is replaced, takes no more room."""
@@ -236,6 +270,7 @@ class Sessions:
         session.expiry_interval = self._expiry_of(connect)
         session.will = connect.will  # [MQTT5-3.1.2-7] [MQTT5-3.1.3-9] [MQTT311-3.1.2-8]
         session.connection = connection
+        self._server.router.attached(session)
         inflight = [(each.packet_id, each.publication or RELEASED, each.qos) for each in flows.inflight]
         session.resume(inflight, flows.received)
         # PUBRELs first: a publish waits for room in Receive Maximum, which PUBCOMP makes.
@@ -245,16 +280,13 @@ class Sessions:
         if session.lapse is not None:
             self._server.deadlines.clear(session.lapse)
             session.lapse = None
-        if session.key:
-            self._save(session, None)
         return session
 
     def _save(self, session: Session, ended_at_ms: int | None) -> None:
-        self._server.store(
-            SaveSession(
-                session.key, session.user, session.client_id, session.expiry_interval, ended_at_ms, session.will
-            )
+        row = SaveSession(
+            session.key, session.user, session.client_id, session.expiry_interval, ended_at_ms, session.will
         )
+        self._server.store(row)
 
     # The end of a connection
 
@@ -264,6 +296,7 @@ class Sessions:
         if session is None or session.connection is not connection:
             return
         session.connection = None
+        self._server.router.detached(session)
         session.let_go()
         self._server.hooks.on_disconnected(session, reason_code)
         if session.key and session.expiry_interval:
@@ -289,7 +322,8 @@ class Sessions:
         if lapse.will_at is not None and lapse.will_at <= now:
             lapse.will_at = None
             self._publish_will(lapse.session)
-            self._save(lapse.session, lapse.ended_at_ms)
+            if lapse.session.claimant is None:  # it has saved it otherwise
+                self._save(lapse.session, lapse.ended_at_ms)
         if lapse.ends_at is not None and lapse.ends_at <= now:
             self.end(lapse.session)
             return

@@ -15,6 +15,7 @@ from recado.broker.acl import ANONYMOUS, Acl
 from recado.broker.hooks import ROUTE, Challenge, Identity, LogPage, Outcome, Refused
 from recado.broker.passwords import PasswordChecks, TooManyChecks
 from recado.broker.publication import Publication
+from recado.broker.refusal_log import fields, fields_of
 from recado.mqtt.packets import Connect, Publish, SubscriptionRequest
 from recado.mqtt.properties import PropertyId
 from recado.mqtt.reason_codes import ReasonCode
@@ -101,7 +102,6 @@ class StandaloneHooks:
         except TooManyChecks:
             raise Refused(ReasonCode.SERVER_BUSY, "too many are connecting: try again") from None
         if not right:
-            _log.debug("wrong password for %r", username)
             raise Refused(ReasonCode.BAD_USER_NAME_OR_PASSWORD, _WRONG)
 
     async def _by_token_method(
@@ -134,11 +134,13 @@ class StandaloneHooks:
         return topic_name if readable else None
 
     def on_connected(self, session: Session) -> None:
-        _log.debug("user %r connected as client %r from %s", session.user, session.client_id, session.connection.peer)
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("connected", extra=fields_of(session.connection))
 
     def on_disconnected(self, session: Session, reason_code: ReasonCode | None) -> None:
-        reason = "nothing said" if reason_code is None else reason_code.name.lower()
-        _log.debug("user %r, client %r disconnected: %s", session.user, session.client_id, reason)
+        if _log.isEnabledFor(logging.DEBUG):
+            reason = "nothing_said" if reason_code is None else reason_code.name.lower()
+            _log.debug("disconnected", extra=fields(user=session.user, client_id=session.client_id, reason=reason))
 
     # What they may do
 

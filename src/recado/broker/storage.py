@@ -68,7 +68,8 @@ class Entry(NamedTuple):
 
 
 class Enqueue(NamedTuple):
-    """`position` orders all messages of the server; each is larger than the one before."""
+    """`position` orders all messages of the server; each is larger than the one before. What is in flight under the
+    packet id of an entry already gives way to it: the end of that one was lost."""
 
     position: int
     publication: Publication
@@ -119,7 +120,7 @@ Change = (
 
 
 class StoredSession(NamedTuple):
-    """What a start finds of a session. `queued` and `queued_bytes` (payloads) count its queue, without what is in
+    """What a start finds of a session. `queued` and `queued_bytes` (sizes) count its queue, without what is in
     flight. `subscriptions` are pairs of a subscription and its identifier."""
 
     saved: SaveSession
@@ -165,6 +166,15 @@ class Claimed(NamedTuple):
     rest: bool
 
 
+class Expired(NamedTuple):
+    """What was dropped from a session's queue because it had expired. `next_ms` is when the next one of it will, as
+    Unix time; 0 for never."""
+
+    removed: int
+    removed_bytes: int
+    next_ms: int
+
+
 class StorageFailed(Exception):
     """Nothing of what was asked was done: the disk is full, or away."""
 
@@ -183,7 +193,15 @@ class Storage(Protocol):
 
     async def claim(self, key: int, packet_ids: Sequence[int], now_ms: int) -> Claimed:
         """Take up to `len(packet_ids)` publishes from the head of a session's queue into flight, in order. Those that
-        have expired are dropped. Durable when it returns. Raises StorageFailed."""
+        have expired are dropped. Durable when it returns. Raises StorageFailed.
+
+        As with Enqueue, what is in flight under one of `packet_ids` already gives way to the new one.
+        """
+
+    async def forget_expired(self, key: int, now_ms: int) -> Expired:
+        """Drop what has expired from a session's queue, wherever in it. The server asks when it finds the queue full,
+        and something in it has expired; until it returns, the queue may grow to twice its bounds. Raises
+        StorageFailed."""
 
     async def close(self) -> None:
-        """Commit what was written, then close. Idempotent."""
+        """Commit what was written, then close. Reads, claims and the like that wait for their turn fail. Idempotent."""

@@ -15,7 +15,7 @@ from recado.broker.storage import Change, DeleteSubscription, SaveSubscription
 from recado.mqtt.packets import Suback, Subscribe, SubscriptionRequest, Unsuback, Unsubscribe
 from recado.mqtt.properties import PropertyId
 from recado.mqtt.reason_codes import ProtocolError, ReasonCode
-from recado.mqtt.router import Router
+from recado.mqtt.router import Router, levels_of
 from recado.mqtt.session import Session
 from recado.mqtt.subscription import Subscription
 from recado.mqtt.topics import has_wildcard, split_share, validate_topic_filter
@@ -23,6 +23,8 @@ from recado.mqtt.topics import has_wildcard, split_share, validate_topic_filter
 if TYPE_CHECKING:
     from recado.broker.connection import Connection
     from recado.broker.server import Pending
+
+_FILTERS_AT_ONCE = 20
 
 
 def on_subscribe(connection: Connection, subscribe: Subscribe) -> None:
@@ -36,9 +38,13 @@ async def _subscribe(connection: Connection, subscribe: Subscribe) -> None:
     try:
         user_properties = subscribe.properties.get(PropertyId.USER_PROPERTY, [])
         positions = await hooks.resume_positions(session, user_properties) if user_properties else {}
-        granted = [await _authorize(connection, session, each) for each in subscribe.subscriptions]
+        granted = []
+        for count, each in enumerate(subscribe.subscriptions, 1):
+            granted.append(await _authorize(connection, session, each))
+            if count % _FILTERS_AT_ONCE == 0:
+                await asyncio.sleep(0)  # the application may answer at once, and each answer may be dear
     except Refused as refusal:
-        connection.count_refusal(refusal.reason_code)
+        connection.count_refusal(refusal.reason_code, "subscribe_refused", detail=refusal.text)
         connection.disconnect(refusal.reason_code, refusal.text)
         return
     if session.connection is connection:
@@ -139,7 +145,7 @@ def _subscribe_to(
     if granted < ReasonCode.UNSPECIFIED_ERROR and not _has_room(connection, session, request.topic_filter):
         granted = ReasonCode.QUOTA_EXCEEDED
     if granted >= ReasonCode.UNSPECIFIED_ERROR:
-        connection.count_refusal(granted)
+        connection.count_refusal(granted, "subscribe_refused", topic=request.topic_filter)
         return granted
     request.qos = min(request.qos, granted)
     former = session.subscriptions.get(request.topic_filter)
@@ -174,7 +180,10 @@ def _has_room(connection: Connection, session: Session, topic_filter: str) -> bo
         return False
     if topic_filter in session.subscriptions:
         return True
-    if has_wildcard(topic_filter) and server.router.wildcards(session) >= limits.wildcards_max:
+    if has_wildcard(topic_filter) and (
+        server.router.wildcards(session) >= limits.wildcards_max
+        or server.router.wildcard_levels(session) + levels_of(topic_filter) > limits.wildcard_levels_max
+    ):
         return False
     return len(session.subscriptions) < limits.subscriptions_max
 

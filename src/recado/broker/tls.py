@@ -7,16 +7,13 @@ from pathlib import Path
 
 
 class TlsCertificates:
-    """The certificate with those that it is signed with, its private key, and, to ask clients for certificates, those
-    that may sign them: PEM files. Raises OSError (ssl.SSLError is one) if a file cannot be read or does not fit."""
+    """The certificate with those that it is signed with, and its private key: PEM files. Raises OSError (ssl.SSLError
+    is one) if a file cannot be read or does not fit."""
 
-    def __init__(self, certificate: Path, key: Path | None = None, client_ca: Path | None = None) -> None:
+    def __init__(self, certificate: Path, key: Path | None = None) -> None:
         self._certificate = certificate
         self._key = key
         self.context = self._new_context()
-        if client_ca is not None:
-            self.context.load_verify_locations(client_ca)
-            self.context.verify_mode = ssl.CERT_REQUIRED
 
     def reload(self) -> None:
         """Read certificate and key again, for handshakes from now on; connections go on. If they are wrong, what was

@@ -97,6 +97,7 @@ class WsConnection(Connection):
     def refuse_frames(self, code: WSCloseCode, refusal: str) -> None:
         """The client does not keep to WebSocket, or to MQTT's use of it: say so, and close."""
         self.server.counters.refusals[refusal] += 1
+        self.server.refusal_log.of(self, "connection_ended", refusal)
         self.end(code)
 
     def end(self, code: WSCloseCode) -> None:
@@ -226,23 +227,26 @@ class WsProtocol(WSProtocol):  # type: ignore[misc]
 class Door:
     """Answers each upgrade request: frames for the connection, or a refusal with its reason."""
 
-    def __init__(self, server: Server, path: str, allowed_origins: tuple[str, ...]) -> None:
+    def __init__(
+        self, server: Server, path: str, allowed_origins: tuple[str, ...], *, trusts_host_names: bool = True
+    ) -> None:
         self._server = server
         self._path = path
         self._allowed_origins = frozenset(allowed_origins)
+        self._trusts_host_names = trusts_host_names
 
     def answer(self, request: WSUpgradeRequest, connection: WsConnection) -> WSUpgradeResponseWithListener:
         headers = request.headers
         if request.path.decode("latin-1").partition("?")[0] != self._path:
-            return self._refuse(404, f"MQTT over WebSocket is at {self._path}")
+            return self._refuse(connection, 404, f"MQTT over WebSocket is at {self._path}")
         origin = headers.get("Origin")
         if origin is not None and not self._allows(origin, headers.get("Host", "")):
-            return self._refuse(403, "this origin is not allowed: name it in --allowed-origins")
+            return self._refuse(connection, 403, "this origin is not allowed: name it in --allowed-origins")
         if headers.get("Sec-WebSocket-Version") != "13":
-            return self._refuse(426, "the version is 13", {"Sec-WebSocket-Version": "13"})
+            return self._refuse(connection, 426, "the version is 13", {"Sec-WebSocket-Version": "13"})
         chosen = next((name for name in _SUBPROTOCOLS if name in _listed(headers, "Sec-WebSocket-Protocol")), None)
-        if chosen is None:
-            return self._refuse(400, "offer the WebSocket subprotocol mqtt")  # [MQTT5-6.0.0-3] [MQTT311-6.0.0-3]
+        if chosen is None:  # [MQTT5-6.0.0-3] [MQTT311-6.0.0-3]
+            return self._refuse(connection, 400, "offer the WebSocket subprotocol mqtt")
         if "upgrade" in [option.lower() for option in _listed(headers, "Connection")]:
             headers["Connection"] = "Upgrade"  # Firefox says keep-alive too, which picows takes for another thing
         # [MQTT5-6.0.0-4] [MQTT311-6.0.0-4]
@@ -250,17 +254,24 @@ class Door:
         return WSUpgradeResponseWithListener(response, _Frames(connection))
 
     def _allows(self, origin: str, host: str) -> bool:
-        """A page of the same host (on any port) may connect, and the origins that the operator named."""
+        """A page of the same host may connect, on any port, and the origins that the operator named. Where nobody signs
+        in, a host name proves nothing: any name can be made to resolve to this machine."""
         if origin in self._allowed_origins or "*" in self._allowed_origins:
             return True
         try:
             own = urlsplit(f"//{host}").hostname
-            return own is not None and urlsplit(origin).hostname == own
+            return own is not None and urlsplit(origin).hostname == own and self._is_ours(own)
         except ValueError:
             return False
 
-    def _refuse(self, status: int, text: str, headers: dict[str, str] | None = None) -> WSUpgradeResponseWithListener:
+    def _is_ours(self, host: str) -> bool:
+        return self._trusts_host_names or host == "localhost" or host.replace(".", "").isdigit() or ":" in host
+
+    def _refuse(
+        self, connection: WsConnection, status: int, text: str, headers: dict[str, str] | None = None
+    ) -> WSUpgradeResponseWithListener:
         self._server.counters.refusals[f"HANDSHAKE_{status}"] += 1
+        self._server.refusal_log.of(connection, "connection_refused", f"HANDSHAKE_{status}", detail=text)
         told = {"Content-Type": "text/plain; charset=utf-8", **(headers or {})}
         response = WSUpgradeResponse.create_error_response(status, (text + "\n").encode(), told)
         return WSUpgradeResponseWithListener(response, None)

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from recado.mqtt.session import Session
 
 
+TOPIC_REMEMBERED_MAX = 128
+"""Characters of a topic name whose route is remembered: topics may be long, and routes are many."""
+
+
+def levels_of(topic_filter: str) -> int:
+    return topic_filter.count("/") + 1
+
+
 class Route:
     """Who gets what is published to one topic: each session of `subscriptions`, and one member of each group."""
 
@@ -41,8 +49,20 @@ class _Subscribers:
         self.groups: dict[str, SharedGroup] = {}
 
 
+class _Own:
+    """Of one session: its shared groups by filter, and how many filters with wildcards, of how many levels."""
+
+    __slots__ = ("groups", "wildcard_levels", "wildcards")
+
+    def __init__(self) -> None:
+        self.groups: dict[str, SharedGroup] = {}
+        self.wildcards = 0
+        self.wildcard_levels = 0
+
+
 class Router:
-    """`routes_max` topics are remembered at most, and `route_targets_max` subscriptions in their routes together.
+    """`routes_max` topics are remembered at most, and `route_targets_max` subscriptions in their routes together; long
+    topics never are.
 
     `may_receive`, if set, is asked for each session when a route is made; `forget_routes` when its answers change.
     """
@@ -54,6 +74,7 @@ class Router:
         self._exact: dict[str, _Subscribers] = {}
         self._wildcards: TopicTree[_Subscribers] = TopicTree()
         self._wildcards_by_user: dict[str, dict[Session, dict[str, Subscription]]] = {}
+        self._own: dict[Session, _Own] = {}  # of those who share or have wildcards
         self._routes: dict[str, Route] = {}
         self._targets = 0
         self._length = 0
@@ -78,12 +99,15 @@ class Router:
         if share_name is not None:
             if (group := subscribers.groups.get(share_name)) is None:
                 group = subscribers.groups[share_name] = SharedGroup(share_name, topic_filter)
-            group.members[session] = subscription
+            group.add(subscription)
+            self._own_of(session).groups[subscription.topic_filter] = group
         else:
             subscribers.sessions[session] = subscription
             if has_wildcard(topic_filter):
                 own = self._wildcards_by_user.setdefault(session.user, {}).setdefault(session, {})
                 own[topic_filter] = subscription
+        if is_new and has_wildcard(topic_filter):
+            self._count_wildcard(session, subscription.topic_filter, 1)
         self._forget(topic_filter)
         return is_new
 
@@ -100,9 +124,31 @@ class Router:
             self._remove(session, topic_filter)
         session.subscriptions.clear()
 
+    def attached(self, session: Session) -> None:
+        """The session has got a connection: the groups that it is in go round to it."""
+        for group in self._own.get(session, _NOTHING).groups.values():
+            group.attached(session)
+
+    def detached(self, session: Session) -> None:
+        """The session has lost its connection."""
+        for group in self._own.get(session, _NOTHING).groups.values():
+            group.detached(session)
+
     def wildcards(self, session: Session) -> int:
-        """How many of the session's filters have a wildcard; shared ones do not count."""
-        return len(self._wildcards_of(session))
+        """How many of the session's filters have a wildcard, shared ones too."""
+        return self._own.get(session, _NOTHING).wildcards
+
+    def wildcard_levels(self, session: Session) -> int:
+        """How many levels those filters have together: what the session can make a publication cost at most."""
+        return self._own.get(session, _NOTHING).wildcard_levels
+
+    def _own_of(self, session: Session) -> _Own:
+        return self._own.get(session) or self._own.setdefault(session, _Own())
+
+    def _count_wildcard(self, session: Session, subscribed_filter: str, number: int) -> None:
+        own = self._own_of(session)
+        own.wildcards += number
+        own.wildcard_levels += number * levels_of(subscribed_filter)
 
     def _subscribers(self, topic_filter: str) -> _Subscribers:
         is_wildcard = has_wildcard(topic_filter)
@@ -119,14 +165,18 @@ class Router:
         share_name, topic_filter = split_share(subscribed_filter)
         subscribers = self._subscribers(topic_filter)
         if share_name is not None:
-            members = subscribers.groups[share_name].members
-            del members[session]
-            if not members:
+            group = self._own_of(session).groups.pop(subscribed_filter)
+            group.discard(session)
+            if not len(group):
                 del subscribers.groups[share_name]
         else:
             del subscribers.sessions[session]
             if has_wildcard(topic_filter):
                 self._remove_from_user(session, topic_filter)
+        if has_wildcard(topic_filter):
+            self._count_wildcard(session, subscribed_filter, -1)
+        if (own := self._own.get(session)) is not None and not (own.wildcards or own.groups):
+            del self._own[session]
         if not subscribers.sessions and not subscribers.groups:
             self._remove_filter(topic_filter)
         self._length -= 1
@@ -173,14 +223,14 @@ class Router:
             found.append(exact)
         subscriptions = list(found[0].sessions.values()) if len(found) == 1 else _merged(found)
         groups = [group for subscribers in found for group in subscribers.groups.values()]
-        targets = sum(len(subscribers.sessions) for subscribers in found) + sum(len(group.members) for group in groups)
+        targets = sum(len(subscribers.sessions) for subscribers in found) + sum(map(len, groups))
         if (may_receive := self.may_receive) is not None:
             subscriptions = [each for each in subscriptions if may_receive(each.session, topic_name)]
             groups = _allowed(groups, topic_name, may_receive)
         return Route(subscriptions, groups, targets)
 
     def _remember(self, topic_name: str, route: Route) -> Route:
-        if route.targets > self._route_targets_max:
+        if route.targets > self._route_targets_max or len(topic_name) > TOPIC_REMEMBERED_MAX:
             return route
         if len(self._routes) >= self._routes_max or self._targets + route.targets > self._route_targets_max:
             self.forget_routes()
@@ -223,6 +273,7 @@ class Router:
         return self._wildcards_by_user.get(session.user, _NO_SESSIONS).get(session, _NO_FILTERS)
 
 
+_NOTHING = _Own()  # never changed
 _NOBODY: dict[Session, Subscription] = {}
 _NO_SESSIONS: dict[Session, dict[str, Subscription]] = {}
 _NO_FILTERS: dict[str, Subscription] = {}
@@ -298,8 +349,8 @@ def _allowed(
     """The groups with the members that may get this topic; without those where nobody may."""
     allowed = []
     for group in groups:
-        members = frozenset(session for session in group.members if may_receive(session, topic_name))
-        if len(members) == len(group.members):
+        members = frozenset(session for session in group if may_receive(session, topic_name))
+        if len(members) == len(group):
             allowed.append(group)
         elif members:
             allowed.append(group.restricted_to(members))

@@ -47,7 +47,8 @@ class Session:
     `inflight` has what was sent at QoS 1 and 2 and is not over, in the order of sending; `exactly_once` has the QoS 2
     among them: False until PUBREC, then True until PUBCOMP. `incoming` has the peer's publishes that are not answered
     yet, `received` those of QoS 2 whose PUBREC was sent and whose PUBREL has not come. `queue` holds in memory what
-    there is no room for now; for a session that is kept `queued` counts what the storage holds instead. `claimant` is a
+    there is no room for now; for a session that is kept `queued` counts what the storage holds instead, and nothing of
+    that expires before `queue_expires_at_ms` (Unix time), or ever if that is 0. `claimant` is a
     connection that is about to get the session, `lapse` what will become of a session without one.
     """
 
@@ -66,6 +67,7 @@ class Session:
         "lapse",
         "queue",
         "queue_bytes",
+        "queue_expires_at_ms",
         "queued",
         "queued_bytes",
         "receive_maximum",
@@ -92,6 +94,7 @@ class Session:
         self.received: dict[int, None] = {}
         self.queue: deque[Any] | None = None
         self.queue_bytes = 0
+        self.queue_expires_at_ms = 0
         self.queued = 0
         self.queued_bytes = 0
         self.claimant: Any = None

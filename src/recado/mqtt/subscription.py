@@ -6,7 +6,8 @@ A `Subscription` never changes: subscribing again makes a new one. So routes may
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -90,21 +91,49 @@ def _merge_options(best: Subscription, subscriptions: Sequence[Subscription]) ->
 class SharedGroup:
     """The sessions that share one filter under one name; each publication goes to one of them.
 
-    `members` has the one whose turn is next first. `topic_filter` is without `$share/<name>/`.
+    Members with a connection and those without are kept apart, so that many who are away cost no publication anything:
+    the router tells who comes and goes. Whose turn is next is the first. `topic_filter` is without `$share/<name>/`.
     """
 
-    __slots__ = ("_allowed", "members", "share_name", "topic_filter")
+    __slots__ = ("_absent", "_allowed", "_present", "share_name", "topic_filter")
 
     def __init__(self, share_name: str, topic_filter: str) -> None:
         self.share_name = share_name
         self.topic_filter = topic_filter
-        self.members: OrderedDict[Session, Subscription] = OrderedDict()
+        self._present: OrderedDict[Session, Subscription] = OrderedDict()
+        self._absent: OrderedDict[Session, Subscription] = OrderedDict()
         self._allowed: frozenset[Session] | None = None
+
+    def __len__(self) -> int:
+        return len(self._present) + len(self._absent)
+
+    def __iter__(self) -> Iterator[Session]:
+        """The members."""
+        return chain(self._present, self._absent)
+
+    def add(self, subscription: Subscription) -> None:
+        """A new member, who is the last in turn, or another subscription of one."""
+        session = subscription.session
+        (self._absent if session.connection is None else self._present)[session] = subscription
+
+    def discard(self, session: Session) -> None:
+        self._present.pop(session, None)
+        self._absent.pop(session, None)
+
+    def attached(self, session: Session) -> None:
+        """A member has got a connection."""
+        if (subscription := self._absent.pop(session, None)) is not None:
+            self._present[session] = subscription
+
+    def detached(self, session: Session) -> None:
+        """A member has lost its connection."""
+        if (subscription := self._present.pop(session, None)) is not None:
+            self._absent[session] = subscription
 
     def restricted_to(self, allowed: frozenset[Session]) -> SharedGroup:
         """The same group, members and turn, for a topic that only `allowed` may receive."""
         group = SharedGroup(self.share_name, self.topic_filter)
-        group.members = self.members
+        group._present, group._absent = self._present, self._absent
         group._allowed = allowed
         return group
 
@@ -112,12 +141,21 @@ class SharedGroup:
         """Whose turn it is to get a publication; None if nobody may.
 
         Goes round among those that are `ready` (connected, with room). If none is: among those that are kept, whose
-        queues are safe, else among all.
+        queues are safe, the connected ones first, else among all.
         """
-        return self._take_turn(ready) or self._take_turn(_is_kept) or self._take_turn(_is_anyone)
+        present, absent = self._present, self._absent
+        return (
+            self._take_turn(present, ready)
+            or self._take_turn(present, _is_kept)
+            or self._take_turn(absent, _is_kept)
+            or self._take_turn(present, _is_anyone)
+            or self._take_turn(absent, _is_anyone)
+        )
 
-    def _take_turn(self, suits: Callable[[Session], bool]) -> Subscription | None:
-        members, allowed = self.members, self._allowed
+    def _take_turn(
+        self, members: OrderedDict[Session, Subscription], suits: Callable[[Session], bool]
+    ) -> Subscription | None:
+        allowed = self._allowed
         # Who does not suit loses the turn: if they stayed in front, each publication would ask all of them again.
         for _ in range(len(members)):
             session = next(iter(members))

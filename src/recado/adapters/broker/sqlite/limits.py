@@ -6,8 +6,9 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class SqliteStorageLimits:
     pending_transactions_max: int
-    """Transactions and reads that wait for a commit; one more fails. Acknowledgements have room for as many again."""
+    """Transactions and reads that wait for a commit, a message counted once for each session that it is for; one more
+    fails. What makes room (acknowledgements, ends) has as much again."""
     pending_payload_bytes_max: int
-    """Bytes of payloads in them, beyond which one more fails."""
+    """Bytes of payloads, topics and properties in them, beyond which one more fails."""
     batch_transactions_max: int
-    """Transactions and reads in one commit."""
+    """Transactions and reads in one commit, counted likewise; the one that goes beyond it is its last."""

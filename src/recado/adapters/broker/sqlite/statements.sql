@@ -40,8 +40,8 @@ ON CONFLICT (topic_name) DO UPDATE SET payload = excluded.payload, qos = exclude
 DELETE FROM retained WHERE topic_name = ?;
 
 -- insert_messages: publications
-INSERT INTO messages (position, topic_name, payload, qos, log_position, retain, properties, expires_at_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO messages (position, size, topic_name, payload, qos, log_position, retain, properties, expires_at_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- insert_queued: at the ends of queues
 INSERT INTO queued (session, place, position, qos, retain, identifiers) VALUES (?, ?, ?, ?, ?, ?);
@@ -72,12 +72,27 @@ WHERE q.session = ? AND (m.expires_at_ms = 0 OR m.expires_at_ms > ?)
 ORDER BY q.place LIMIT ?;
 
 -- count_queued: how many and how many bytes a session's queue has up to a place
-SELECT count(*), coalesce(sum(length(m.payload)), 0)
+SELECT count(*), coalesce(sum(m.size), 0)
 FROM queued q JOIN messages m ON m.position = q.position
 WHERE q.session = ? AND q.place <= ?;
 
 -- delete_queued_up_to: a session's queue up to a place
 DELETE FROM queued WHERE session = ? AND place <= ?;
+
+-- count_expired: how many and how many bytes of a session's queue have expired at a time
+SELECT count(*), coalesce(sum(m.size), 0)
+FROM queued q JOIN messages m ON m.position = q.position
+WHERE q.session = ? AND m.expires_at_ms BETWEEN 1 AND ?;
+
+-- delete_expired: what of a session's queue, named twice, has expired at a time
+DELETE FROM queued WHERE session = ? AND place IN (
+    SELECT q.place FROM queued q JOIN messages m ON m.position = q.position
+    WHERE q.session = ? AND m.expires_at_ms BETWEEN 1 AND ?);
+
+-- next_expiry: when the first of a session's queue expires; 0 for never
+SELECT coalesce(min(m.expires_at_ms), 0)
+FROM queued q JOIN messages m ON m.position = q.position
+WHERE q.session = ? AND m.expires_at_ms > 0;
 
 -- queue_has_more: whether anything is in a session's queue
 SELECT EXISTS (SELECT 1 FROM queued WHERE session = ?);
@@ -93,7 +108,7 @@ SELECT id FROM received WHERE id BETWEEN ? AND ? ORDER BY id;
 
 -- all_sessions: with the length of each one's queue, in messages and bytes
 SELECT s.key, s.user, s.client_id, s.expiry_interval, s.ended_at_ms, s.will,
-       count(m.position), coalesce(sum(length(m.payload)), 0)
+       count(m.position), coalesce(sum(m.size), 0)
 FROM sessions s LEFT JOIN queued q ON q.session = s.key LEFT JOIN messages m ON m.position = q.position
 GROUP BY s.key;
 

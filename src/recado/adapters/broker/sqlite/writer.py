@@ -33,6 +33,7 @@ from recado.broker.storage import (
     Delivery,
     EndSession,
     Enqueue,
+    Expired,
     Forgotten,
     Received,
     Released,
@@ -94,6 +95,11 @@ class Writer:
         self.flush()
         self._execute("COMMIT")
 
+    def touch(self) -> None:
+        """Write something that changes nothing: the commit fails if none would succeed."""
+        (version,) = self._execute("PRAGMA user_version").fetchall()[0]
+        self._execute(f"PRAGMA user_version = {version}")
+
     def roll_back(self) -> None:
         self._forget_gathered()
         self._known = False
@@ -128,22 +134,19 @@ class Writer:
         entries = [entry for entry in message.entries if entry.key in self._keys]
         if not entries:
             return
+        if not self._inflight.keys().isdisjoint(entry.key << 16 | entry.packet_id for entry in entries):
+            self.flush()  # what is sent under the same packet id comes in the place of the former
         position = message.position
-        self._messages.append((position, *row_of(message.publication)))
+        self._messages.append((position, message.publication.size, *row_of(message.publication)))
         for key, packet_id, qos, retain, identifiers in entries:
             self._place += 1
             row = (self._place, position, qos, retain, identifiers_bytes(identifiers))
             if packet_id:
-                self._send(key << 16 | packet_id, row)
+                self._inflight[key << 16 | packet_id] = row
             else:
                 self._queued.append((key, *row))
         if len(self._queued) + len(self._inflight) > _GATHERED_ROWS_MAX:
             self.flush()
-
-    def _send(self, packet: int, row: Row) -> None:
-        if packet in self._inflight:
-            self.flush()
-        self._inflight[packet] = row
 
     def _acknowledge(self, change: Acknowledged) -> None:
         packet = change.key << 16 | change.packet_id
@@ -162,9 +165,10 @@ class Writer:
             self._received[change.key << 16 | change.packet_id] = taken
 
     def flush(self) -> None:
-        """Write what was gathered. Deletions come first: the packet id of one may be the next one's."""
+        """Write what was gathered. Deletions come first: the packet id of one may be the next one's. What is in use
+        still, as its acknowledgement was lost, is freed: better one message less than a session that gets none."""
         self._run_for("release", self._released)
-        self._run_for("acknowledge", self._acknowledged)
+        self._run_for("acknowledge", [*self._acknowledged, *self._inflight])
         self._run_for("forget", [packet for packet, taken in self._received.items() if not taken])
         self._run_for("receive", [packet for packet, taken in self._received.items() if taken])
         self._insert("insert_messages", self._messages)
@@ -204,13 +208,20 @@ class Writer:
         for packet_id, (_, *row) in zip(packet_ids, head, strict=False):
             self._place += 1
             position, qos, retain, identifiers, *_ = row
-            self._send(key << 16 | packet_id, (self._place, position, qos, retain, identifiers))
+            self._inflight[key << 16 | packet_id] = (self._place, position, qos, retain, identifiers)
             deliveries.append(delivery_of(packet_id, tuple(row)))
         self.flush()  # so that the messages are still pointed at when they leave the queue
         up_to = head[-1][0] if len(head) == len(packet_ids) else _LAST_PLACE
         removed, removed_bytes = self._row("count_queued", key, up_to)
         self._run("delete_queued_up_to", key, up_to)
         return Claimed(deliveries, removed, removed_bytes, self._has_more(key))
+
+    def forget_expired(self, key: int, now_ms: int) -> Expired:
+        self.flush()
+        removed, removed_bytes = self._row("count_expired", key, now_ms)
+        if removed:
+            self._run("delete_expired", key, key, now_ms)
+        return Expired(removed, removed_bytes, self._value("next_expiry", key))
 
     def _has_more(self, key: int) -> bool:
         return bool(self._value("queue_has_more", key))

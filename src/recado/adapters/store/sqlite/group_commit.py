@@ -35,7 +35,8 @@ Outcome = tuple[TicketT, Any, Exception | None]
 
 
 class GroupCommit(Generic[WriterT, TicketT]):
-    """`settle` gets what `commit` returned, None if that failed, and (ticket, result, error) of each write."""
+    """`settle` gets what `commit` returned, None if that failed, and (ticket, result, error) of each write. A batch is
+    full once its writes weigh `batch_max` together. `name` is the file's, for the log."""
 
     def __init__(
         self,
@@ -43,18 +44,21 @@ class GroupCommit(Generic[WriterT, TicketT]):
         batch_max: int,
         settle: Callable[[Any, list[Outcome[TicketT]]], None],
         refusals: tuple[type[Exception], ...] = (),
+        *,
+        name: str,
     ) -> None:
         self._writer = writer
         self._batch_max = batch_max
         self._settle = settle
         self._refusals = refusals
+        self._name = name
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[tuple[Callable[[WriterT], Any], TicketT] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Callable[[WriterT], Any], TicketT, int] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="recado-write", daemon=True)
         self._thread.start()
 
-    def put(self, run: Callable[[WriterT], Any], ticket: TicketT) -> None:
-        self._queue.put((run, ticket))
+    def put(self, run: Callable[[WriterT], Any], ticket: TicketT, weight: int = 1) -> None:
+        self._queue.put((run, ticket, weight))
 
     async def close(self) -> None:
         """Commit and settle what was put, then end the thread."""
@@ -66,29 +70,31 @@ class GroupCommit(Generic[WriterT, TicketT]):
         while batch := self._next_batch():
             self._commit(batch)
 
-    def _next_batch(self) -> list[tuple[Callable[[WriterT], Any], TicketT]]:
+    def _next_batch(self) -> list[tuple[Callable[[WriterT], Any], TicketT, int]]:
         """Wait for a write, then take what else is there. Empty at the end."""
         first = self._queue.get()
         if first is None:
             return []
         batch = [first]
+        weight = first[2]
         try:
-            while len(batch) < self._batch_max:
+            while weight < self._batch_max:
                 write = self._queue.get_nowait()
                 if write is None:
                     self._queue.put(None)  # for the next call: what came before it is committed first
                     break
                 batch.append(write)
+                weight += write[2]
         except queue.Empty:
             pass
         return batch
 
-    def _commit(self, batch: Sequence[tuple[Callable[[WriterT], Any], TicketT]]) -> None:
+    def _commit(self, batch: Sequence[tuple[Callable[[WriterT], Any], TicketT, int]]) -> None:
         """Run the writes in one transaction. If that fails, nothing of it stays."""
         outcomes: list[Outcome[TicketT]] = []
         try:
             self._writer.begin()
-            for run, ticket in batch:
+            for run, ticket, _ in batch:
                 try:
                     outcomes.append((ticket, run(self._writer), None))
                 except self._refusals as refusal:
@@ -99,11 +105,11 @@ class GroupCommit(Generic[WriterT, TicketT]):
             if len(batch) > 1 and not isinstance(error, _DISK_FAILURES):
                 self._commit_in_parts(batch)
                 return
-            _log.error("the store could not commit: %s", error)
-            committed, outcomes = None, [(ticket, None, error) for _, ticket in batch]
+            _log.error("%s: the store could not commit: %s", self._name, error)
+            committed, outcomes = None, [(ticket, None, error) for _, ticket, _ in batch]
         self._loop.call_soon_threadsafe(self._settle, committed, outcomes)
 
-    def _commit_in_parts(self, batch: Sequence[tuple[Callable[[WriterT], Any], TicketT]]) -> None:
+    def _commit_in_parts(self, batch: Sequence[tuple[Callable[[WriterT], Any], TicketT, int]]) -> None:
         """So that one write that the database chokes on fails no neighbour."""
         middle = len(batch) // 2
         self._commit(batch[:middle])
@@ -113,4 +119,4 @@ class GroupCommit(Generic[WriterT, TicketT]):
         try:
             self._writer.roll_back()
         except apsw.Error as error:
-            _log.error("the store could not roll back: %s", error)
+            _log.error("%s: the store could not roll back: %s", self._name, error)

@@ -52,7 +52,11 @@ class SqliteStore:
         self._reader_connections: list[apsw.Connection] = []
         self._reads = ThreadPoolExecutor(limits.reader_threads, "recado-read")
         self._writes: GroupCommit[Writer, _Ticket] = GroupCommit(
-            Writer(self._db, limits.logs_in_memory_max), limits.batch_writes_max, self._settle, (ChatError,)
+            Writer(self._db, limits.logs_in_memory_max),
+            limits.batch_writes_max,
+            self._settle,
+            (ChatError,),
+            name=str(path),
         )
 
     @classmethod

@@ -23,13 +23,14 @@ CREATE TABLE subscriptions (
 -- A publication, once, however many sessions it is for. The triggers below delete it with the last row that points here.
 CREATE TABLE messages (
     position      INTEGER PRIMARY KEY AUTOINCREMENT,    -- chosen by the server; sqlite_sequence remembers the largest
+    size          INTEGER NOT NULL,         -- bytes, as the server counts them for the queues' bounds
+    expires_at_ms INTEGER NOT NULL,         -- 0: never; like the size it is read without the payload
     topic_name    TEXT    NOT NULL,
     payload       BLOB    NOT NULL,
     qos           INTEGER NOT NULL,
     log_position  INTEGER,
     retain        INTEGER NOT NULL,
-    properties    BLOB,                     -- MessagePack; null: none
-    expires_at_ms INTEGER NOT NULL          -- 0: never
+    properties    BLOB                      -- MessagePack; null: none
 ) STRICT;
 
 -- `place` grows with every row of either table, and orders a session's queue, and its flight.
