@@ -234,6 +234,38 @@ async def test_a_connection_that_is_lost_while_its_session_is_being_stored_leave
     assert (list(bench.server.sessions), bench.behind.sessions, bench.server.sessions.kept) == ([], {}, 0)
 
 
+async def test_a_session_that_has_a_connection_again_does_not_expire_for_the_time_before_it(bench: Bench) -> None:
+    """After a crash it counted as gone since its last connection but one, if the disk was full at the last CONNECT."""
+    await (await bench.connected("ana")).drop()
+    await bench.go_on()
+    (kept,) = bench.behind.sessions.values()
+    assert kept.saved.ended_at_ms is not None
+    refused = Client(bench.server)
+    await refused.connect("ana")
+    bench.storage.fail(1)
+    await bench.go_on()
+    assert refused.connack() == (ReasonCode.SERVER_UNAVAILABLE, False)
+    assert kept.saved.ended_at_ms is not None
+    again = Client(bench.server)
+    await again.connect("ana")
+    assert again.got() == []
+    await bench.go_on()
+    assert again.connack() == (ReasonCode.SUCCESS, True)
+    assert kept.saved.ended_at_ms is None
+
+
+async def test_a_session_that_a_lost_connection_had_claimed_expires_when_it_would_have(bench: Bench) -> None:
+    await (await bench.connected("ana")).drop()
+    await bench.go_on()
+    (kept,) = bench.behind.sessions.values()
+    before = kept.saved
+    client = Client(bench.server)
+    await client.connect("ana", kept_s=7)
+    await client.drop()
+    await bench.go_on()
+    assert kept.saved == before
+
+
 # What is sent again
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from recado.broker import opening, receiving, sending, subscribing
 from recado.broker.holds import ASKING, CLOSING, CONGESTED, IN_TURN
 from recado.broker.listener import Listener
+from recado.broker.publication import Frame
 from recado.broker.storage import Delivery
 from recado.mqtt.codec import Decoder, encode
 from recado.mqtt.packets import (
@@ -221,26 +222,39 @@ class Connection:
     # Packets
 
     def _process(self) -> None:
-        next_packet = self._decoder.next_packet
-        counters, limits = self.server.counters, self.server.limits
-        stop_at = counters.delivered + limits.turn_deliveries_max
+        decoder = self._decoder
         try:
-            for _ in range(limits.turn_packets_max):
-                if self.held:
-                    return
-                packet = next_packet()
-                if packet is None:
-                    return
-                self.handlers[type(packet)](self, packet)
-                if counters.delivered >= stop_at:
-                    break
-            if not (self.held or self._decoder.is_empty()):
-                self._give_way()
+            packet = decoder.next_packet()
+            if packet is None:
+                return
+            delivered = self.server.counters.delivered
+            self.handlers[type(packet)](self, packet)
+            if not (self.held or decoder.is_empty()):  # mostly packets come one at a time
+                self._process_more(delivered)
         except ProtocolError as error:
             self._refuse(error)
         except Exception:
             _log.exception("a packet could not be handled")
             self.disconnect(ReasonCode.UNSPECIFIED_ERROR)
+
+    def _process_more(self, delivered: int) -> None:
+        counters, limits = self.server.counters, self.server.limits
+        for _ in range(limits.turn_packets_max - 1):
+            if counters.delivered - delivered >= limits.turn_deliveries_max:
+                break
+            packet = self._decoder.next_packet()
+            if packet is None:
+                return
+            self.handlers[type(packet)](self, packet)
+            if self.held:
+                return
+        if not self._decoder.is_empty():
+            self._give_way()
+
+    def wire(self) -> Frame | None:
+        """The bytes of the publish that has just come, if they may be sent on as they are."""
+        wire, self._decoder.wire = self._decoder.wire, None
+        return wire
 
     def _give_way(self) -> None:
         """What came at once may mean work for seconds: the other connections get their turn in between."""

@@ -26,11 +26,11 @@ class Forwarding:
     """It remembers topic names that are good: most publishes cost one look-up, a tenth of looking at the text."""
 
     def __init__(self) -> None:
-        self._good: set[str] = set()
+        self.good: set[str] = set()
 
     def refusal(self, topic_name: str, properties: Properties) -> Outcome | None:
         """Why a publish or a will may not be sent on, None if it may."""
-        if topic_name not in self._good and not self._is_good(topic_name):
+        if topic_name not in self.good and not self._is_good(topic_name):
             return _BAD_TOPIC_NAME
         if properties and not all(map(_is_harmless, _texts(properties))):
             return _BAD_TEXT
@@ -40,9 +40,9 @@ class Forwarding:
         if not _is_harmless(topic_name):
             return False
         if len(topic_name) <= _NAME_LENGTH_MAX:
-            if len(self._good) >= _NAMES_MAX:
-                self._good.clear()
-            self._good.add(topic_name)
+            if len(self.good) >= _NAMES_MAX:
+                self.good.clear()
+            self.good.add(topic_name)
         return True
 
 

@@ -52,8 +52,16 @@ class Publication(msgspec.Struct, eq=False):
         frame = self.frames.get(key)
         if frame is None:
             frame = publish_frame(self.topic_name, self.payload, qos, retain, protocol_level, self.properties)
-            frame = self._remember(key, frame if qos else (frame[0] + frame[1], b""))
+            if not qos:
+                frame = frame[0] + frame[1], b""
+            if len(self.frames) >= self.frames_max:
+                self.frames.clear()
+            self.frames[key] = frame
         return frame
+
+    def use_wire(self, protocol_level: int, wire: Frame) -> None:
+        """It came in these bytes: they are its packet for all of the same level and QoS."""
+        self.frames[self.qos | (protocol_level == MQTT_5) << 3] = wire
 
     def frame_5(
         self, qos: int, retain: bool, identifiers: tuple[int, ...], alias: int, is_alias_known: bool, now_ms: int

@@ -32,10 +32,14 @@ def on_publish(connection: Connection, publish: Publish) -> None:
     connection.published_this_tick += 1
     if connection.published_this_tick >= limits.publish_rate_max:
         _slow_down(connection)
+    wire = connection.wire()
     if publish.properties:
+        wire = None
         _resolve_alias(connection, publish)
     topic_name = publish.topic_name
-    if len(topic_name) * 4 > limits.topic_bytes_max or topic_name.count("/") >= limits.topic_levels_max:
+    if topic_name not in server.forwarding.good and (
+        len(topic_name) * 4 > limits.topic_bytes_max or topic_name.count("/") >= limits.topic_levels_max
+    ):
         validate_topic_name(topic_name, bytes_max=limits.topic_bytes_max, levels_max=limits.topic_levels_max)
     if publish.qos and not _is_new(connection, session, publish):
         return
@@ -44,7 +48,7 @@ def on_publish(connection: Connection, publish: Publish) -> None:
     else:
         outcome = server.hooks.on_publish(session, publish)
         if outcome is ROUTE:
-            outcome = server.publish_from(session, publish)
+            outcome = server.publish_from(session, publish, wire)
     if outcome is not None:
         if publish.qos or outcome.reason_code >= ReasonCode.UNSPECIFIED_ERROR:
             _settle(connection, session, publish, outcome.reason_code, outcome.text)

@@ -23,7 +23,7 @@ from recado.broker.forwarding import Forwarding
 from recado.broker.holds import CONGESTED, TOO_FAST
 from recado.broker.hooks import ROUTE, Hooks, Outcome, Refused
 from recado.broker.limits import BrokerLimits
-from recado.broker.publication import Publication
+from recado.broker.publication import Frame, Publication
 from recado.broker.queue_room import QueueRoom
 from recado.broker.refusal_log import RefusalLog
 from recado.broker.retaining import RetainedChange, Retaining
@@ -195,12 +195,17 @@ class Server:
 
     # Publications
 
-    def publish_from(self, session: Session, publish: Publish) -> Outcome | None:
-        """Send a client's publish to whoever subscribed. None: it is answered once what it changes is durable."""
-        unwelcome = self.forwarding.refusal(publish.topic_name, publish.properties)
-        if unwelcome is not None:
-            return unwelcome
+    def publish_from(self, session: Session, publish: Publish, wire: Frame | None = None) -> Outcome | None:
+        """Send a client's publish to whoever subscribed. None: it is answered once what it changes is durable.
+
+        `wire` has its bytes, if others of its level may get them as they are."""
+        if publish.properties or publish.topic_name not in self.forwarding.good:
+            unwelcome = self.forwarding.refusal(publish.topic_name, publish.properties)
+            if unwelcome is not None:
+                return unwelcome
         publication = _publication_of(publish)
+        if wire is not None:
+            publication.use_wire(session.connection.protocol_level, wire)
         changes: list[Change] = []
         pending: list[Pending] = []
         waits = session.key != 0 and publish.qos == 2
@@ -273,6 +278,7 @@ class Server:
         for subscription in route.subscriptions:
             session = subscription.session
             connection = session.connection
+            granted_qos = subscription.qos if subscription.qos < published_qos else published_qos
             try:
                 # What most deliveries are, in line: no options, nothing to store, room to send. It does what `_send_to`
                 # does, in a third of the time.
@@ -284,8 +290,8 @@ class Server:
                     and not connection.held & CONGESTED
                     and not (session.key and published_qos)
                 ):
-                    if connection.protocol_level != level or min(subscription.qos, published_qos) != qos:
-                        level, qos = connection.protocol_level, min(subscription.qos, published_qos)
+                    if connection.protocol_level != level or granted_qos != qos:
+                        level, qos = connection.protocol_level, granted_qos
                         head, tail = publication.frame(level, qos)
                     if len(head) + len(tail) + (2 if qos else 0) <= connection.packet_bytes_max:
                         if not qos:
@@ -306,10 +312,11 @@ class Server:
                     self._send_to(member, publication, None, deliveries, waits)
                 except Exception:
                     _failed_to_deliver(member.session.connection)
-        entries = [each.entry for each in deliveries if each.entry.key]
-        if entries:
-            changes.append(self._enqueued(publication, entries))
-        pending += deliveries
+        if deliveries:
+            entries = [each.entry for each in deliveries if each.entry.key]
+            if entries:
+                changes.append(self._enqueued(publication, entries))
+            pending += deliveries
 
     def _send_to(
         self,
@@ -464,7 +471,7 @@ def _is_ready(session: Session) -> bool:
 
 def _publication_of(publish: Publish) -> Publication:
     if not publish.properties:
-        return Publication(publish.topic_name, publish.payload, publish.qos, retain=publish.retain)
+        return Publication(publish.topic_name, publish.payload, publish.qos, None, publish.retain)
     properties = dict(publish.properties)
     for each in _NOT_FORWARDED:
         properties.pop(each, None)

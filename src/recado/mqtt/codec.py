@@ -43,6 +43,9 @@ CONNECT_BYTES_MAX = 64 * 1024
 class Decoder:
     """One connection's incoming bytes. `role` is the side that decodes: a server hears CONNECT first, a client CONNACK.
 
+    `wire` has the bytes of the last PUBLISH, before and after its packet id, if they may be sent on as they are: it is
+    neither retained nor a duplicate. Who takes them sets it to None.
+
     After each `receive`, call `next_packet` until it returns None. Once it has raised, it raises the same again.
     """
 
@@ -60,6 +63,7 @@ class Decoder:
         "role",
         "topic_filters_max",
         "user_properties_max",
+        "wire",
     )
 
     def __init__(
@@ -77,6 +81,7 @@ class Decoder:
         self.topic_filters_max = topic_filters_max
         self.role = role
         self._opened = False
+        self.wire: tuple[bytes, bytes] | None = None
         self._limit = min(packet_bytes_max, connect_bytes_max) if role == "server" else packet_bytes_max
         self._data = b""
         self._offset = 0

@@ -101,6 +101,9 @@ def _publish(decoder: Decoder, data: bytes, first: int, offset: int, end: int) -
             raise malformed("a packet id is 0")  # [MQTT5-2.2.1-3] [MQTT311-2.3.1-1]
     elif offset > end:
         raise malformed("PUBLISH ends inside its topic name")
+    if not (retain or dup):
+        start = decoder._offset
+        decoder.wire = (data[start : offset - 2], data[offset:end]) if qos else (data[start:end], b"")
     properties = EMPTY_PROPERTIES
     if decoder._protocol_level == MQTT_5:
         if offset < end and not data[offset]:
