@@ -120,6 +120,7 @@ class Decoder:
         start = self._offset
         left = self._size - start
         if left < 2:
+            self.wire = None
             return self._wait(2) if left or self._tail else None
         first = data[start]
         length = data[start + 1]
