@@ -322,7 +322,7 @@ async def test_a_reload_takes_up_the_log_level_and_names_what_it_does_not_take_u
     (own.directory / "recado.toml").write_text('log_level = "debug"\nallow_anonymous = true\n')
     assert own.reload()["after_a_restart"] == ["allow_anonymous"]
     await own.connected("ana", "secret of ana")
-    (line,) = own.lines("connected")
+    line = own.awaited("connected")
     assert (line["user"], line["client_id"], line["listener"]) == ("ana", "phone", "tcp")
     assert line["address"].startswith("127.0.0.1:")
     _, connack = await own.connect()

@@ -246,8 +246,9 @@ class Device:
         for sensor in ("temperature", "humidity"):
             topic_name, config = self.discovery(sensor)
             assert self.client.publish(topic_name, config, qos=1, retain=True) == 0
-        assert self.client.publish(self.availability, "online", qos=1, retain=True) == 0
+        # The state is not acknowledged: the availability after it is, when both are kept.
         assert self.client.publish(f"{name}/state", "21.5", qos=0, retain=True) == 0
+        assert self.client.publish(self.availability, "online", qos=1, retain=True) == 0
 
     def discovery(self, sensor: str) -> tuple[str, str]:
         config = {
