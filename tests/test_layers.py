@@ -21,6 +21,8 @@ LAYERS = [
     ("recado.mqtt", "mqtt"),
     ("recado.chat.actions*", "chat actions"),
     ("recado.chat.membership", "chat actions"),
+    ("recado.chat.presence", "chat actions"),
+    ("recado.chat.receipts", "chat actions"),
     ("recado.chat", "chat rules"),
     ("recado.ports", "ports"),
     ("recado.adapters.broker", "adapters/broker"),

@@ -25,8 +25,15 @@ class NewConversation(msgspec.Struct, frozen=True):
     at: int
 
 
+class Received(NamedTuple):
+    """A packet id of QoS 2 under which a session that is kept sent something: it counts once, also after a crash."""
+
+    session: int
+    packet_id: int
+
+
 class NewMessage(msgspec.Struct, frozen=True):
-    """`origin` comes back in `Committed.origin` and is not stored."""
+    """`origin` comes back in `Committed.origin` and is not stored. `received` is stored with the message."""
 
     conversation: str
     sender: str
@@ -34,6 +41,7 @@ class NewMessage(msgspec.Struct, frozen=True):
     body: str
     at: int
     origin: object = None
+    received: Received | None = None
 
 
 class Sent(NamedTuple):
@@ -41,6 +49,25 @@ class Sent(NamedTuple):
 
     event: Event
     created: bool
+
+
+class MessageChange(msgspec.Struct, frozen=True):
+    """Another body for the message `seq`, or None to delete it. `by` is None for the host itself, which may change
+    every message; a user may change its own, if it was sent at `changeable_since` or later."""
+
+    conversation: str
+    seq: int
+    by: str | None
+    body: str | None
+    at: int
+    changeable_since: int
+
+
+class Changed(NamedTuple):
+    """The event that tells of the change; or, if there was nothing to change, the message's entry as it is."""
+
+    event: Event
+    changed: bool
 
 
 class Membership(NamedTuple):
@@ -65,6 +92,40 @@ class ReadMark(NamedTuple):
     members: frozenset[str]
 
 
+class DeliveredMark(NamedTuple):
+    """Everything up to `seq` has reached one of the user's devices."""
+
+    conversation: str
+    user: str
+    seq: int
+
+
+class Delivered(NamedTuple):
+    """A member's cursor that moved forward to `seq`. `senders` are the others who sent messages among the last 100
+    events that it passed; `members` is how many members there are."""
+
+    conversation: str
+    user: str
+    seq: int
+    senders: frozenset[str]
+    members: int
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """How far one member is, as seqs; `delivered_up_to` is at least `read_up_to`."""
+
+    user: str
+    delivered_up_to: int
+    read_up_to: int
+
+
+class Circle(NamedTuple):
+    """A conversation and its members: who may know of one another's presence."""
+
+    conversation: str
+    members: frozenset[str]
+
+
 class ConversationPage(NamedTuple):
     """`next_cursor` is None on the last page, else what to pass to get the next one."""
 
@@ -81,9 +142,13 @@ class Store(Protocol):
     def append_message(self, message: NewMessage) -> Awaitable[Sent]:
         """Raises NotFound if the sender is no member."""
 
+    async def change_message(self, change: MessageChange) -> Changed:
+        """Raises NotFound if `by` is no member or there is no such entry, Conflict if it is no message or its body is
+        gone already (to delete that again is nothing to change), Forbidden if `by` may not change it."""
+
     async def put_conversation(self, new: NewConversation) -> tuple[ConversationView, bool]:
         """Create, or bring subject and metadata up to date; True if created. Raises Conflict if a listed user of an
-        existing conversation is no member of it."""
+        existing conversation is no member of it, and if the id is that of an erased one."""
 
     async def put_member(self, conversation: str, user: str, by: str | None, at: int, members_max: int) -> bool:
         """True if the user was added. Raises NotFound, TooLarge."""
@@ -91,8 +156,32 @@ class Store(Protocol):
     async def remove_member(self, conversation: str, user: str, by: str | None, at: int) -> bool:
         """True if the user was removed. Raises NotFound if there is no such conversation."""
 
+    async def erase_conversation(self, conversation: str, at: int) -> None:
+        """Leave nothing of it but its id, which stays taken; again, to have nothing left to do. Its members are told by
+        an event that no log has. Raises NotFound if it never was."""
+
+    async def erase_user(self, user: str, at: int) -> None:
+        """Take the user out of every conversation and delete its messages there; a `user_erased` event ends each."""
+
+    async def finish_erasures(self, at: int) -> None:
+        """Bring to their ends those that a crash, or a failure of the store, interrupted."""
+
+    async def erase_older(self, than: int) -> None:
+        """Delete the messages that were sent before a time, without an event."""
+
     async def mark_read(self, conversation: str, user: str, seq: int) -> ReadMark:
         """Move a member's read cursor forward. Raises NotFound, and Invalid if `seq` is past the log's end."""
+
+    async def mark_delivered(self, marks: Sequence[DeliveredMark], members_max: int) -> list[Delivered]:
+        """Move cursors of delivery forward, all in one transaction; tells those that moved. Skips, without an error,
+        who is no member, a seq past the log's end, and a conversation of more than `members_max` members."""
+
+    async def receipts(self, conversation: str, viewer: str | None, members_max: int) -> list[Receipt]:
+        """In the order of joining; empty for more than `members_max` members. Raises NotFound if unknown or `viewer`
+        is no member."""
+
+    async def circles(self, user: str, conversations_max: int, members_max: int) -> list[Circle]:
+        """The user's conversations of at most `members_max` members, newest activity first."""
 
     async def unread_count(self, conversation: str, user: str, read_up_to: int) -> int:
         """Others' messages past a seq, as far as they are counted. Raises NotFound."""
@@ -130,3 +219,6 @@ class Broker(Protocol):
 
     def signal(self, conversation: str, recipients: frozenset[str], payload: bytes) -> None:
         """Send a hint that nothing depends on: to who is there now and has room."""
+
+    def disconnect(self, user: str) -> None:
+        """End the user's connections now, and the sessions that would outlive them."""

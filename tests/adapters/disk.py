@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import apsw
 
-TIMEOUT_S = 10
+TIMEOUT_S = 20
 
 
 class Disk(apsw.VFS):

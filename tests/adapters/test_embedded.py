@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from recado.adapters.broker.embedded import REASON_CODES, EmbeddedBroker
 from recado.app.limits import DEFAULT
 from recado.broker.hooks import Identity, Refused
+from recado.broker.publication import Publication
 from recado.broker.server import Settle
 from recado.chat import errors
 from recado.chat.actions import Chat
@@ -22,7 +23,7 @@ from recado.mqtt.packets import Connect, Publish
 from recado.mqtt.properties import Properties, PropertyId
 from recado.mqtt.reason_codes import ReasonCode
 from recado.mqtt.session import Session
-from recado.ports import NewMessage, Sent, Store
+from recado.ports import Delivered, DeliveredMark, Membership, NewMessage, Sent, Store
 
 
 class OneAnswer:
@@ -36,18 +37,28 @@ class OneAnswer:
         self.asked.append(message)
         return self.future
 
+    async def membership(self, conversation: str) -> Membership:
+        raise no_such_conversation(conversation)
+
+    async def mark_delivered(self, marks: Sequence[DeliveredMark], members_max: int) -> list[Delivered]:
+        return []
+
 
 class Settled:
     """The MQTT server's part: remembers how publishes ended."""
 
     def __init__(self) -> None:
         self.codes: list[ReasonCode] = []
+        self.slowed: list[str] = []
 
-    def settling(self, session: Session, publish: Publish) -> Settle:
+    def settling(self, session: Session, publish: Publish, is_kept_with_it: bool = False) -> Settle:
         return self.settle
 
     def settle(self, reason_code: ReasonCode, text: str) -> None:
         self.codes.append(reason_code)
+
+    def slow_down(self, session: Session) -> None:
+        self.slowed.append(session.user)
 
 
 @pytest.fixture
@@ -144,6 +155,38 @@ async def test_what_is_wrong_in_itself_is_refused_at_once_and_does_not_reach_the
 ) -> None:
     assert publish(broker, topic_name, payload) == code
     assert store.asked == []
+
+
+# Signals
+
+
+async def test_a_signal_too_many_slows_its_connection_down_before_the_next_packet_is_read(
+    broker: EmbeddedBroker,
+) -> None:
+    for _ in range(DEFAULT.chat.signal_rate_max):
+        publish(broker, "c/order/live", b'{"type":"typing"}')
+    assert cast(Any, broker.server).slowed == []
+    publish(broker, "c/order/live", b"nonsense counts too")
+    assert cast(Any, broker.server).slowed == ["ana"]
+    publish(broker)
+    assert cast(Any, broker.server).slowed == ["ana"], "a message is no signal"
+
+
+async def test_a_connection_that_did_not_come_to_be_takes_nobody_offline(broker: EmbeddedBroker) -> None:
+    there, failed = Session("ana", "phone", 10), Session("ana", "desk", 10)
+    broker.on_connected(there)
+    broker.on_disconnected(failed, None)
+    assert broker.chat.presence._going == {}
+    broker.on_disconnected(there, None)
+    assert list(broker.chat.presence._going) == ["ana"]
+    broker.chat.presence.close()
+
+
+async def test_what_is_acknowledged_of_a_log_is_delivered_and_a_signal_is_not(broker: EmbeddedBroker) -> None:
+    session = Session("bruno", "phone", 10)
+    broker.on_acknowledged(session, Publication("c/order/live", b"{}", 1))
+    broker.on_acknowledged(session, Publication("c/order", b'{"seq":7,"from":"ana"}', 1, 7))
+    assert broker.chat.receipts._pending == {("order", "bruno"): 7}
 
 
 # Who connects

@@ -94,7 +94,7 @@ def damage(path: Path, bytes_from: int, bytes_to: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bytes_from", "bytes_to"), [(6 * PAGE_BYTES, 20 * PAGE_BYTES), (15 * PAGE_BYTES + 8, 15 * PAGE_BYTES + 20)]
+    ("bytes_from", "bytes_to"), [(6 * PAGE_BYTES, 20 * PAGE_BYTES), (35 * PAGE_BYTES + 8, 35 * PAGE_BYTES + 20)]
 )
 async def test_a_damaged_database_gives_no_backup_and_leaves_nothing_beside_it(
     path: Path, open_store: OpenStore, bytes_from: int, bytes_to: int

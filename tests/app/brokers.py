@@ -32,7 +32,7 @@ class Broker(Server):
 
     def lines(self, *events: str) -> list[dict[str, Any]]:
         """What it logged of these events."""
-        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+        lines = [json.loads(line) for line in self.printed if line.startswith("{")]
         return [line for line in lines if line["event"] in events]
 
     def awaited(self, event: str) -> dict[str, Any]:

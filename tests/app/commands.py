@@ -10,7 +10,7 @@ from pathlib import Path
 RECADO = str(Path(sys.executable).with_name("recado"))
 SECRET = "tests-only-secret-of-more-than-thirty-two-bytes"
 API_KEY = "tests-only-api-key-of-the-host-application"
-TIMEOUT_S = 30
+TIMEOUT_S = 60
 
 
 def environment(**settings: str) -> dict[str, str]:

@@ -191,7 +191,7 @@ def test_a_live_server_is_backed_up_by_a_command_that_overwrites_nothing(server:
 
 
 def test_what_was_printed_says_where_it_listens_and_holds_no_secret(server: Server) -> None:
-    ready = next(line for line in server.log.splitlines() if "ready" in line)
+    ready = server.awaited_line("ready")
     for port in (server.http_port, server.mqtt_port, server.ws_port):
         assert str(port) in ready
     server.api("ana").call("GET", "/session").expect(200)

@@ -58,7 +58,7 @@ def test_a_code_is_exchanged_for_a_token_and_anything_else_is_refused(demo: Demo
         (b'{"code":"' + b"x" * 5_000 + b'"}', 400),
         (b"\xff", 400),
     ):
-        connection = HTTPConnection("127.0.0.1", demo.server.http_port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", demo.server.http_port, timeout=20)
         connection.request("POST", "/demo/token", body, {"Content-Type": "application/json"})
         response = connection.getresponse()
         assert response.status == status, body
@@ -106,7 +106,7 @@ def test_where_the_usual_ports_are_taken_the_demo_takes_free_ones(tmp_path: Path
             assert len(ports) == 3
             assert not ports & set(usual.values())
             for port in ports:
-                socket.create_connection(("127.0.0.1", port), timeout=5).close()
+                socket.create_connection(("127.0.0.1", port), timeout=20).close()
     finally:
         for listener in held:
             listener.close()

@@ -49,14 +49,14 @@ def test_a_server_that_is_told_to_stop_under_load_loses_nothing_that_it_acknowle
     for sender in senders:
         sender.start()
     for _ in range(60):
-        assert sent.acquire(timeout=10)
+        assert sent.acquire(timeout=20)
 
     server.stop()
 
     for sender in senders:
-        sender.join(timeout=20)
+        sender.join(timeout=60)
         assert not sender.is_alive()
-    assert watching.disconnected.get(timeout=10) == SHUTTING_DOWN
+    assert watching.disconnected.get(timeout=20) == SHUTTING_DOWN
     watching.close()
     assert "Traceback" not in server.log
     server.restart()
@@ -72,7 +72,7 @@ def test_an_idle_server_stops_at_once_leaves_one_file_and_starts_again(tmp_path:
     server.start()
     try:
         server._running().send_signal(number)
-        assert server._running().wait(10) == 0
+        assert server._running().wait(30) == 0
         server._process = None
         assert not (tmp_path / "recado.db-wal").exists()
     finally:

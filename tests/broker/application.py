@@ -39,8 +39,8 @@ LIMITS = replace(
     log_cursors_max=6,
     own_positions_max=100,
     frame_bytes_max=40_000,
-    log_reads_max=2,
-    log_page=4,
+    reads_max=2,
+    read_page=4,
     drain_s=2,
 )
 

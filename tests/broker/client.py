@@ -27,7 +27,7 @@ from recado.mqtt.packets import (
 from recado.mqtt.properties import EMPTY_PROPERTIES, Properties, PropertyId
 from recado.mqtt.reason_codes import ReasonCode
 
-TIMEOUT_S = 5
+TIMEOUT_S = 20
 PACKET_BYTES_MAX = 1_000_000
 CHUNK = 65_536
 P = TypeVar("P", bound=Packet)

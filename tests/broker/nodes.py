@@ -14,7 +14,7 @@ from recado.broker.server import Server
 from recado.mqtt.packets import MQTT_5
 from recado.mqtt.session import Session
 from tests.broker.application import Application
-from tests.broker.client import Client, TcpStream, WsStream
+from tests.broker.client import TIMEOUT_S, Client, TcpStream, WsStream
 
 Transport = Literal["tcp", "ws"]
 
@@ -78,7 +78,7 @@ class Node:
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Let the server run until something holds that no client is told."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(TIMEOUT_S):
             while not holds():  # noqa: ASYNC110
                 await asyncio.sleep(0)
 

@@ -24,6 +24,7 @@ from recado.mqtt.packets import (
     Publish,
     Pubrec,
     Pubrel,
+    Suback,
     SubscriptionRequest,
     Will,
 )
@@ -296,3 +297,14 @@ async def subscribed(public: PublicNode, level: int = MQTT_5, qos: int = 1, **co
     client = await public.kept("ana", level, **connect)
     assert await client.subscribe(TOPIC, qos=qos) == [qos]
     return client
+
+
+async def retained(public: PublicNode, topic_filter: str = "#") -> dict[str, str]:
+    """What a new subscriber gets at once, by topic."""
+    client = await public.connected("carla", "new")
+    await client.send(client.subscription(topic_filter))
+    await client.expect(Suback)
+    got = await client.before_pong()
+    await public.leave(client)
+    assert all(isinstance(each, Publish) and each.retain for each in got)
+    return {each.topic_name: each.payload.decode() for each in got if isinstance(each, Publish)}

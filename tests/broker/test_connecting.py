@@ -176,7 +176,7 @@ async def test_the_servers_own_clock_ticks(limits: BrokerLimits) -> None:
             ticked.set()
 
     application.server.deadlines.set(Waiting(), 0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await ticked.wait()
     await application.server.drain()
 
@@ -383,4 +383,4 @@ class TestAServerThatWaitsOneSecond:
         started = time.monotonic()
         await node.server.drain()
         await node.gone()
-        assert 0.9 < time.monotonic() - started < 3
+        assert 0.9 < time.monotonic() - started < 15

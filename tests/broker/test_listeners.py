@@ -72,7 +72,7 @@ async def test_a_listener_says_where_it_is(places: Places) -> None:
 async def test_every_address_of_a_host_has_the_same_port(places: Places) -> None:
     listening = await places.listen("tcp", host="localhost")
     for *_, address in socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM):
-        with socket.create_connection((str(address[0]), listening.port), 5):
+        with socket.create_connection((str(address[0]), listening.port), 20):
             pass
 
 

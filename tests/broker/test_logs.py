@@ -416,7 +416,7 @@ async def test_a_refusal_from_before_a_member_was_added_again_loses_nothing_of_w
     others = [(await client.expect(Publish)).packet_id for _ in range(WINDOW)]
     await client.send(*(Puback(packet_id) for packet_id in others))
     assert await client.before_pong() == []
-    await node.until(lambda: not node.connection_of("ana").reading_log)
+    await node.until(lambda: not node.connection_of("ana").is_reading)
     packets = await client.before_pong()
     assert [packet.payload for packet in packets if isinstance(packet, Publish)] == [b"32", b"33", b"34"]
 
@@ -467,7 +467,7 @@ async def test_readers_that_hang_hold_up_only_so_many_and_no_live_one(node: Node
     publish(node, 1, 5)
     node.application.reading.close()
     readers: list[Client] = []
-    for n in range(LIMITS.log_reads_max + 2):
+    for n in range(LIMITS.reads_max + 2):
         readers.append(await node.connected("ana", f"tab{n}"))
         await readers[-1].subscribe(TOPIC, after=(f"{TOPIC}=0",))
     live = await node.connected("bruno")

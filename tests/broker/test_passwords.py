@@ -206,7 +206,7 @@ class Counted:
             self.at_a_time_max = max(self.at_a_time_max, self.at_a_time)
         self.began.release()
         try:
-            assert self.go_on.wait(10)
+            assert self.go_on.wait(20)
             return CHEAP.verify(password_hash, password)
         finally:
             with self._lock:

@@ -26,7 +26,7 @@ from recado.broker.holds import CONGESTED
 from recado.broker.listener import Listener
 from recado.broker.server import Server
 from recado.broker.standalone import StandaloneHooks
-from recado.broker.storage import Storage
+from recado.broker.storage import QueueStorage
 from recado.mqtt.packets import MQTT_3_1_1, MQTT_5, Disconnect, SubscriptionRequest
 from recado.mqtt.properties import PropertyId
 from tests.broker.model.expectations import MATCHES, SHARED, Expectations
@@ -39,8 +39,8 @@ LIMITS = replace(
     receive_maximum=OUTGOING_MAX,
     inflight_max=5,
     topic_aliases_max=1,
-    log_reads_max=1,
-    log_page=2,
+    reads_max=1,
+    read_page=2,
     drain_s=1,
 )
 NEVER_S = LIMITS.session_expiry_max_s
@@ -81,7 +81,7 @@ class _Records(logging.Handler):
 
 
 class SessionMachine(RuleBasedStateMachine):
-    open_storage: Callable[[], Storage]
+    open_storage: Callable[[], QueueStorage]
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.behind = self.runner.run(self._opened())
         self.runner.run(self._start())
 
-    async def _opened(self) -> Storage:
+    async def _opened(self) -> QueueStorage:
         return type(self).open_storage()
 
     async def _start(self) -> None:
@@ -468,7 +468,7 @@ class SessionMachine(RuleBasedStateMachine):
         assert self.runner.run(self.behind.load()).sessions == []
 
 
-def _in_sqlite() -> Storage:
+def _in_sqlite() -> QueueStorage:
     return SqliteStorage.open(None, STORAGE_LIMITS)
 
 
@@ -476,7 +476,7 @@ def _in_sqlite() -> Storage:
     ("open_storage", "examples"), [(MemoryStorage, 120), (_in_sqlite, 40)], ids=["memory", "sqlite"]
 )
 def test_no_session_loses_doubles_or_disorders_what_it_is_owed(
-    open_storage: Callable[[], Storage], examples: int
+    open_storage: Callable[[], QueueStorage], examples: int
 ) -> None:
     machine = type("Machine", (SessionMachine,), {"open_storage": staticmethod(open_storage)})
     run_state_machine_as_test(

@@ -28,6 +28,7 @@ from recado.mqtt.packets import (
     Suback,
     Subscribe,
     SubscriptionRequest,
+    Unsubscribe,
 )
 from recado.mqtt.properties import PropertyId
 from recado.mqtt.reason_codes import ReasonCode
@@ -264,6 +265,29 @@ async def test_a_session_that_a_lost_connection_had_claimed_expires_when_it_woul
     await client.drop()
     await bench.go_on()
     assert kept.saved == before
+
+
+# What UNSUBSCRIBE leaves
+
+
+async def test_a_subscription_stays_as_long_as_its_session_if_its_end_could_not_be_stored(bench: Bench) -> None:
+    client = await bench.subscribed("ana")
+    await client.send(Unsubscribe(2, ["a/b"]))
+    assert len(bench.server.router) == 0
+    await bench.fail()
+    assert isinstance(client.got()[-1], Disconnect)
+    assert len(bench.server.router) == 1
+
+
+async def test_a_session_that_ends_while_it_unsubscribes_leaves_no_subscription_if_the_disk_is_full(
+    bench: Bench,
+) -> None:
+    """The router had it for ever, with a session that nobody could end."""
+    client = await bench.subscribed("ana")
+    await client.send(Unsubscribe(2, ["a/b"]))
+    await Client(bench.server).connect("ana", clean=True)
+    await bench.fail()
+    assert len(bench.server.router) == 0
 
 
 # What is sent again

@@ -24,12 +24,16 @@ class RecordingBroker:
 
     committed: list[Committed] = field(default_factory=list)
     signals: list[tuple[str, frozenset[str], bytes]] = field(default_factory=list)
+    disconnected: list[str] = field(default_factory=list)
 
     def publish(self, committed: Sequence[Committed]) -> None:
         self.committed.extend(committed)
 
     def signal(self, conversation: str, recipients: frozenset[str], payload: bytes) -> None:
         self.signals.append((conversation, recipients, payload))
+
+    def disconnect(self, user: str) -> None:
+        self.disconnected.append(user)
 
 
 @pytest.fixture
@@ -45,7 +49,10 @@ async def chat(tmp_path: Path, broker: RecordingBroker) -> AsyncIterator[Chat]:
     def on_committed(committed: Sequence[Committed]) -> None:
         members.apply(committed)
         broker.publish(committed)
+        made.apply(committed)
 
+    made = Chat(store, broker, members, LIMITS, now_ms=lambda: NOW)
     store.on_committed = on_committed
-    yield Chat(store, broker, members, LIMITS, now_ms=lambda: NOW)
+    yield made
+    await made.close()
     await store.close()

@@ -298,5 +298,5 @@ async def test_typing_is_told_to_the_members_and_only_by_one(chat: Chat, broker:
 
     ((conversation, recipients, payload),) = broker.signals
     assert (conversation, recipients) == ("c", PAIR)
-    assert json.loads(payload) == {"type": "typing", "from": "ana"}
+    assert json.loads(payload) == {"type": "typing", "from": "ana", "for_ms": 6_000}
     assert (await actions.read_events(chat, ANA, "c", None, None, None)).last_seq == 0, "a signal is in no log"

@@ -44,3 +44,15 @@ async def node(tmp_path: Path, transport: Transport, level: int, limits: BrokerL
         yield node
     finally:
         await node.stop()
+
+
+@pytest.fixture
+def pass_seconds(node: Node) -> Callable[[int], None]:
+    """The server's clock, stopped: seconds pass when a test says so, and at once."""
+    node.server._ticker.cancel()
+
+    def advance(seconds: int) -> None:
+        for _ in range(seconds):
+            node.server.deadlines.advance()
+
+    return advance

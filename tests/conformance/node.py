@@ -16,6 +16,7 @@ from recado.broker.limits import BrokerLimits
 from recado.broker.listening import ListenerSettings, listen
 from recado.broker.server import Server
 from recado.mqtt.reason_codes import ReasonCode
+from tests.broker.client import TIMEOUT_S
 from tests.conformance.client import Client, TcpStream, WsStream
 from tests.conformance.hooks import OpenHooks
 
@@ -109,6 +110,6 @@ class Node:
     @staticmethod
     async def until(holds: Callable[[], bool]) -> None:
         """Let the server run until something holds that no client is told."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(TIMEOUT_S):
             while not holds():  # noqa: ASYNC110
                 await asyncio.sleep(0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recado.broker.storage import Storage
+from recado.broker.storage import QueueStorage
 from recado.ports import Store
 from tests.contracts import storages
 from tests.contracts.storages import StorageShelf
@@ -34,7 +34,7 @@ async def storage_shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Async
 
 
 @pytest.fixture
-async def storage(storage_shelf: StorageShelf) -> Storage:
+async def storage(storage_shelf: StorageShelf) -> QueueStorage:
     """Loaded, and without any session."""
     storage = storage_shelf.open()
     await storage.load()

@@ -1,4 +1,4 @@
-"""The adapters of the MQTT server's Storage, each opened in a folder of the test's own, and the words to tell it in."""
+"""The adapters of the MQTT server's storage, each opened in a folder of the test's own, and the words to tell it in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from recado.adapters.broker.sqlite import SqliteStorage, SqliteStorageLimits
 from recado.broker.publication import Publication
-from recado.broker.storage import Change, Delivery, Enqueue, Entry, SaveSession, Storage, Stored
+from recado.broker.storage import Change, Delivery, Enqueue, Entry, QueueStorage, SaveSession, Stored
 from recado.mqtt.packets import Will
 from recado.mqtt.properties import EMPTY_PROPERTIES, Properties
 
@@ -20,15 +20,15 @@ STORAGE_LIMITS = SqliteStorageLimits(
 Plain = tuple[str, bytes, int, int | None, bool, dict[Any, Any], int]
 
 
-def open_file(folder: Path) -> Storage:
+def open_file(folder: Path) -> QueueStorage:
     return SqliteStorage.open(folder / "sessions.db", STORAGE_LIMITS)
 
 
-def open_in_memory(folder: Path) -> Storage:
+def open_in_memory(folder: Path) -> QueueStorage:
     return SqliteStorage.open(None, STORAGE_LIMITS)
 
 
-ADAPTERS: dict[str, Callable[[Path], Storage]] = {"sqlite": open_file, "sqlite in memory": open_in_memory}
+ADAPTERS: dict[str, Callable[[Path], QueueStorage]] = {"sqlite": open_file, "sqlite in memory": open_in_memory}
 FORGETFUL = {open_in_memory}  # what is closed is gone
 
 
@@ -36,15 +36,15 @@ FORGETFUL = {open_in_memory}  # what is closed is gone
 class StorageShelf:
     """Where one adapter keeps its data."""
 
-    open_storage: Callable[[Path], Storage]
+    open_storage: Callable[[Path], QueueStorage]
     folder: Path
-    opened: list[Storage] = field(default_factory=list)
+    opened: list[QueueStorage] = field(default_factory=list)
 
-    def open(self) -> Storage:
+    def open(self) -> QueueStorage:
         self.opened.append(self.open_storage(self.folder))
         return self.opened[-1]
 
-    async def restart(self) -> tuple[Storage, Stored]:
+    async def restart(self) -> tuple[QueueStorage, Stored]:
         """The storage as a start of the server finds it; one that forgets stays open."""
         if self.open_storage in FORGETFUL:
             return self.opened[-1], await self.opened[-1].load()
@@ -61,7 +61,7 @@ class StorageShelf:
         self.opened.clear()
 
 
-def written(storage: Storage, *changes: Change) -> asyncio.Future[bool]:
+def written(storage: QueueStorage, *changes: Change) -> asyncio.Future[bool]:
     """Write one transaction; the future says whether it was kept."""
     future = asyncio.get_running_loop().create_future()
     storage.write(changes, future.set_result)

@@ -14,12 +14,13 @@ import msgspec
 from recado.adapters.store.sqlite import SqliteStore
 from recado.app.limits import DEFAULT
 from recado.chat.conversation import ConversationView
-from recado.chat.event import Committed, Event
-from recado.ports import NewConversation, NewMessage, Sent, Store
+from recado.chat.event import Committed, Event, encode_event
+from recado.ports import Changed, MessageChange, NewConversation, NewMessage, Sent, Store
 
 UNREAD_COUNT_MAX = 5
 MEMBERS_MAX = 100
 PAGE = 1_000_000
+ERASE_ROWS_MAX = 3
 SQLITE_LIMITS = replace(
     DEFAULT.store,
     pending_writes_max=2_000,
@@ -29,6 +30,7 @@ SQLITE_LIMITS = replace(
     logs_in_memory_max=2,
     unread_count_max=UNREAD_COUNT_MAX,
     page_bytes_max=1024 * 1024,
+    erase_rows_max=ERASE_ROWS_MAX,
 )
 
 
@@ -96,6 +98,17 @@ async def send(
     store: Store, sender: str, message_id: str, body: str = "hi", conversation: str = "c", at: int = 2_000
 ) -> Sent:
     return await store.append_message(message(sender, message_id, body, conversation, at))
+
+
+async def change(
+    store: Store, seq: int, body: str | None, by: str | None = "ana", at: int = 7_000, changeable_since: int = 0
+) -> Changed:
+    """Give a message another body, or delete it with None."""
+    return await store.change_message(MessageChange("c", seq, by, body, at, changeable_since))
+
+
+async def log_json(store: Store, conversation: str = "c") -> list[str]:
+    return [encode_event(event).decode() for event in await whole_log(store, conversation)]
 
 
 async def whole_log(store: Store, conversation: str = "c") -> list[Event]:

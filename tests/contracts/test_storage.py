@@ -1,4 +1,4 @@
-"""What every Storage promises the MQTT server, whatever keeps it."""
+"""What every QueueStorage promises the MQTT server, whatever keeps it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from recado.broker.storage import (
     Enqueue,
     Expired,
     Forgotten,
+    QueueStorage,
     Received,
     Released,
+    Resumed,
     Retain,
     SaveSubscription,
-    Storage,
     StorageFailed,
     Stored,
 )
@@ -55,7 +56,7 @@ async def test_a_new_storage_is_empty(storage_shelf: StorageShelf) -> None:
     assert await storage_shelf.open().load() == Stored([], [], 0, 0)
 
 
-async def test_a_session_is_found_as_it_was_saved(storage_shelf: StorageShelf, storage: Storage) -> None:
+async def test_a_session_is_found_as_it_was_saved(storage_shelf: StorageShelf, storage: QueueStorage) -> None:
     will = Will("w", b"\x00gone", 2, True, PROPERTIES)
     saved = [session(3, "", "c", 0xFFFFFFFF, NOW_MS, will), session(7, "ana", "é/#", 1, None, Will("w", b""))]
     assert await written(storage, *saved)
@@ -69,7 +70,7 @@ async def test_a_session_is_found_as_it_was_saved(storage_shelf: StorageShelf, s
 
 
 async def test_a_session_that_is_saved_again_keeps_what_belongs_to_it(
-    storage_shelf: StorageShelf, storage: Storage
+    storage_shelf: StorageShelf, storage: QueueStorage
 ) -> None:
     subscription = SubscriptionRequest("a/#", 1)
     assert await written(storage, session(1, will=Will("w", b"x")), SaveSubscription(1, subscription, 0))
@@ -83,7 +84,7 @@ async def test_a_session_that_is_saved_again_keeps_what_belongs_to_it(
 
 
 async def test_subscriptions_are_replaced_by_their_filter_and_deleted(
-    storage_shelf: StorageShelf, storage: Storage
+    storage_shelf: StorageShelf, storage: QueueStorage
 ) -> None:
     first, second = SubscriptionRequest("a/+", 1), SubscriptionRequest("a/+", 2, True, True, 2)
     other = SubscriptionRequest("$share/g/é", 0)
@@ -98,7 +99,9 @@ async def test_subscriptions_are_replaced_by_their_filter_and_deleted(
     assert two.subscriptions == [(first, 7)]
 
 
-async def test_nothing_of_a_session_is_left_when_it_has_ended(storage_shelf: StorageShelf, storage: Storage) -> None:
+async def test_nothing_of_a_session_is_left_when_it_has_ended(
+    storage_shelf: StorageShelf, storage: QueueStorage
+) -> None:
     for key in (1, 2, 3):
         assert await written(storage, session(key), SaveSubscription(key, SubscriptionRequest("a"), 0))
         assert await written(storage, enqueue(10 * key, entry(key, 65_535)), Received(key, 1), Received(key, 65_535))
@@ -112,15 +115,15 @@ async def test_nothing_of_a_session_is_left_when_it_has_ended(storage_shelf: Sto
         ("bruno", 0, 0),
         ("ana", 1, 1),
     ]
-    assert await storage.resume(2) == ([], [])
+    assert await storage.resume(2) == Resumed([], [])
     assert await storage.claim(2, [1], NOW_MS) == Claimed([], 0, 0, False)
     for key in (1, 3):
-        inflight, received = await storage.resume(key)
+        inflight, received, _ = await storage.resume(key)
         assert (brief(inflight), received) == ([(65_535, f"m{10 * key}")], [1, 65_535])
 
 
 async def test_the_largest_key_and_position_are_known_when_nothing_of_them_is_left(
-    storage_shelf: StorageShelf, storage: Storage
+    storage_shelf: StorageShelf, storage: QueueStorage
 ) -> None:
     assert await written(storage, session(5), session(4), enqueue(7, entry(4, 1)), enqueue(8, entry(5, 1)))
     assert await written(storage, Acknowledged(4, 1), Acknowledged(5, 1), EndSession(5), EndSession(4))
@@ -136,7 +139,7 @@ async def test_the_largest_key_and_position_are_known_when_nothing_of_them_is_le
 
 
 async def test_a_publish_in_flight_is_resumed_with_all_that_it_was(
-    storage_shelf: StorageShelf, storage: Storage
+    storage_shelf: StorageShelf, storage: QueueStorage
 ) -> None:
     whole = publication("héllo\0", "a/é", 2, 41, retain=True, properties=PROPERTIES, expires_at_ms=NOW_MS)
     bare = publication("")
@@ -145,7 +148,7 @@ async def test_a_publish_in_flight_is_resumed_with_all_that_it_was(
     assert await written(storage, Enqueue(2, bare, [entry(1, 8, 1)]))
 
     storage, _ = await storage_shelf.restart()
-    (first, second), received = await storage.resume(1)
+    (first, second), received, _ = await storage.resume(1)
 
     assert received == []
     assert first.publication is not None
@@ -158,7 +161,7 @@ async def test_a_publish_in_flight_is_resumed_with_all_that_it_was(
     )
 
 
-async def test_each_session_acknowledges_its_own_copy(storage_shelf: StorageShelf, storage: Storage) -> None:
+async def test_each_session_acknowledges_its_own_copy(storage_shelf: StorageShelf, storage: QueueStorage) -> None:
     assert await written(storage, session(1), session(2), session(3))
     assert await written(storage, enqueue(1, entry(1, 5), entry(2, 5), entry(3)))
 
@@ -172,7 +175,7 @@ async def test_each_session_acknowledges_its_own_copy(storage_shelf: StorageShel
 
 
 async def test_a_released_publish_leaves_its_packet_id_in_its_place(
-    storage_shelf: StorageShelf, storage: Storage
+    storage_shelf: StorageShelf, storage: QueueStorage
 ) -> None:
     assert await written(storage, session(1))
     for position in (1, 2, 3):
@@ -187,7 +190,7 @@ async def test_a_released_publish_leaves_its_packet_id_in_its_place(
     assert brief((await storage.resume(1)).inflight) == [(7, "m3")]
 
 
-async def test_a_packet_id_is_free_for_the_next_publish_once_it_is_acknowledged(storage: Storage) -> None:
+async def test_a_packet_id_is_free_for_the_next_publish_once_it_is_acknowledged(storage: QueueStorage) -> None:
     assert await written(storage, session(1), enqueue(1, entry(1, 5)))
 
     kept = [
@@ -203,7 +206,7 @@ async def test_a_packet_id_is_free_for_the_next_publish_once_it_is_acknowledged(
 
 
 async def test_what_is_sent_under_a_packet_id_that_is_in_use_takes_its_place(
-    storage_shelf: StorageShelf, storage: Storage
+    storage_shelf: StorageShelf, storage: QueueStorage
 ) -> None:
     assert await written(storage, session(1), session(2), enqueue(1, entry(1, 5), entry(1, 6), entry(2)))
     assert await written(storage, enqueue(2, entry(1, 5)), Acknowledged(1, 6))
@@ -218,7 +221,7 @@ async def test_what_is_sent_under_a_packet_id_that_is_in_use_takes_its_place(
     assert brief((await storage.claim(2, [1], NOW_MS)).deliveries) == [(1, "m1")], "another session has it still"
 
 
-async def test_a_session_may_get_one_message_twice(storage_shelf: StorageShelf, storage: Storage) -> None:
+async def test_a_session_may_get_one_message_twice(storage_shelf: StorageShelf, storage: QueueStorage) -> None:
     assert await written(storage, session(1), enqueue(1, entry(1, 5), entry(1, 6), entry(1), entry(1)))
 
     storage, stored = await storage_shelf.restart()
@@ -230,7 +233,7 @@ async def test_a_session_may_get_one_message_twice(storage_shelf: StorageShelf, 
 
 
 async def test_what_is_for_a_session_that_has_ended_reaches_the_others(
-    storage_shelf: StorageShelf, storage: Storage
+    storage_shelf: StorageShelf, storage: QueueStorage
 ) -> None:
     assert await written(storage, session(1), session(2))
     assert await written(storage, EndSession(1))
@@ -239,14 +242,14 @@ async def test_what_is_for_a_session_that_has_ended_reaches_the_others(
     storage, _ = await storage_shelf.restart()
     assert brief((await storage.resume(2)).inflight) == [(5, "m1")]
     assert await written(storage, session(1))
-    assert await storage.resume(1) == ([], [])
+    assert await storage.resume(1) == Resumed([], [])
 
 
 # QoS 2 that comes
 
 
 async def test_packet_ids_that_came_are_known_until_they_are_forgotten(
-    storage_shelf: StorageShelf, storage: Storage
+    storage_shelf: StorageShelf, storage: QueueStorage
 ) -> None:
     assert await written(storage, session(1), session(2), *(Received(1, n) for n in (3, 1, 65_535)), Received(2, 1))
     assert await written(storage, Received(1, 3), Forgotten(1, 1), Forgotten(1, 50))
@@ -262,7 +265,7 @@ async def test_packet_ids_that_came_are_known_until_they_are_forgotten(
 
 
 async def test_a_claim_takes_the_head_of_the_queue_into_flight_in_order(
-    storage_shelf: StorageShelf, storage: Storage
+    storage_shelf: StorageShelf, storage: QueueStorage
 ) -> None:
     assert await written(storage, session(1), session(2))
     for position in range(1, 6):
@@ -281,7 +284,7 @@ async def test_a_claim_takes_the_head_of_the_queue_into_flight_in_order(
     assert brief((await storage.resume(1)).inflight) == brief([*first.deliveries, *rest.deliveries])
 
 
-async def test_a_claim_without_packet_ids_tells_whether_the_queue_has_anything(storage: Storage) -> None:
+async def test_a_claim_without_packet_ids_tells_whether_the_queue_has_anything(storage: QueueStorage) -> None:
     assert await written(storage, session(1), enqueue(1, entry(1), expires_at_ms=1))
 
     assert await storage.claim(1, [], NOW_MS) == Claimed([], 0, 0, True)
@@ -289,7 +292,7 @@ async def test_a_claim_without_packet_ids_tells_whether_the_queue_has_anything(s
 
 
 async def test_what_has_expired_in_the_queue_is_dropped_and_counted(
-    storage_shelf: StorageShelf, storage: Storage
+    storage_shelf: StorageShelf, storage: QueueStorage
 ) -> None:
     assert await written(storage, session(1))
     for position, expires_at_ms in enumerate((NOW_MS, 0, NOW_MS - 1, NOW_MS + 1, 1, NOW_MS, 0, 1), 1):
@@ -303,7 +306,7 @@ async def test_what_has_expired_in_the_queue_is_dropped_and_counted(
     assert (await storage_shelf.stored()).sessions[0].queued == 0
 
 
-async def test_a_queue_of_nothing_but_expired_messages_is_empty_after_a_claim(storage: Storage) -> None:
+async def test_a_queue_of_nothing_but_expired_messages_is_empty_after_a_claim(storage: QueueStorage) -> None:
     assert await written(storage, session(1))
     for position in range(1, 4):
         assert await written(storage, enqueue(position, entry(1), expires_at_ms=1))
@@ -312,7 +315,7 @@ async def test_a_queue_of_nothing_but_expired_messages_is_empty_after_a_claim(st
 
 
 async def test_what_has_expired_anywhere_in_a_queue_is_dropped_on_demand(
-    storage_shelf: StorageShelf, storage: Storage
+    storage_shelf: StorageShelf, storage: QueueStorage
 ) -> None:
     assert await written(storage, session(1), session(2))
     for position, expires_at_ms in enumerate((0, NOW_MS, NOW_MS + 7, 1, NOW_MS + 5, 0), 1):
@@ -332,14 +335,14 @@ async def test_what_has_expired_anywhere_in_a_queue_is_dropped_on_demand(
     assert brief((await storage.claim(2, [1, 2], 1)).deliveries) == [(1, "m1"), (2, "m2")]
 
 
-async def test_what_is_in_flight_is_resumed_when_it_has_expired_too(storage: Storage) -> None:
+async def test_what_is_in_flight_is_resumed_when_it_has_expired_too(storage: QueueStorage) -> None:
     assert await written(storage, session(1), enqueue(1, entry(1, 5), expires_at_ms=1))
 
     assert brief((await storage.resume(1)).inflight) == [(5, "m1")]
 
 
 async def test_in_flight_are_in_the_order_of_their_first_sending_not_of_their_coming(
-    storage_shelf: StorageShelf, storage: Storage
+    storage_shelf: StorageShelf, storage: QueueStorage
 ) -> None:
     assert await written(storage, session(1), enqueue(1, entry(1)), enqueue(2, entry(1, 9)))
     await storage.claim(1, [3], NOW_MS)
@@ -353,7 +356,7 @@ async def test_in_flight_are_in_the_order_of_their_first_sending_not_of_their_co
 # Retained
 
 
-async def test_the_last_retained_message_of_a_topic_is_kept(storage_shelf: StorageShelf, storage: Storage) -> None:
+async def test_the_last_retained_message_of_a_topic_is_kept(storage_shelf: StorageShelf, storage: QueueStorage) -> None:
     last = publication("2", "a", 2, 3, retain=True, properties=PROPERTIES)
     other = publication("", "b")
     assert await written(storage, Retain(publication("1", "a", properties=PROPERTIES)), Retain(other))
@@ -365,7 +368,7 @@ async def test_the_last_retained_message_of_a_topic_is_kept(storage_shelf: Stora
 
 
 async def test_retained_messages_that_have_expired_are_dropped_at_a_start(
-    storage_shelf: StorageShelf, storage: Storage
+    storage_shelf: StorageShelf, storage: QueueStorage
 ) -> None:
     now_ms = time.time_ns() // 1_000_000
     expired, alive = (
@@ -380,7 +383,9 @@ async def test_retained_messages_that_have_expired_are_dropped_at_a_start(
 # Transactions
 
 
-async def test_reads_see_all_that_was_written_before_them_and_nothing_of_what_comes_after(storage: Storage) -> None:
+async def test_reads_see_all_that_was_written_before_them_and_nothing_of_what_comes_after(
+    storage: QueueStorage,
+) -> None:
     assert await written(storage, session(1))
 
     written(storage, enqueue(1, entry(1)), enqueue(2, entry(1)))
@@ -398,7 +403,7 @@ async def test_reads_see_all_that_was_written_before_them_and_nothing_of_what_co
 
 
 async def test_the_changes_of_a_transaction_are_made_in_their_order(
-    storage_shelf: StorageShelf, storage: Storage
+    storage_shelf: StorageShelf, storage: QueueStorage
 ) -> None:
     assert await written(storage, session(1), session(2))
     assert await written(storage, enqueue(1, entry(1, 1)), Acknowledged(1, 1), enqueue(2, entry(1, 3)))
@@ -409,13 +414,13 @@ async def test_the_changes_of_a_transaction_are_made_in_their_order(
     assert await written(storage, Retain(publication("x", "a")), ClearRetained("a"), Retain(publication("y", "b")))
 
     storage, stored = await storage_shelf.restart()
-    inflight, received = await storage.resume(1)
+    inflight, received, _ = await storage.resume(1)
     assert (brief(inflight), received) == ([(2, None)], [2])
     assert brief((await storage.resume(2)).inflight) == [(1, "m6")]
     assert [each.topic_name for each in stored.retained] == ["b"]
 
 
-async def test_the_ends_of_transactions_are_told_in_order_and_never_inside_write(storage: Storage) -> None:
+async def test_the_ends_of_transactions_are_told_in_order_and_never_inside_write(storage: QueueStorage) -> None:
     told: list[tuple[int, bool]] = []
     storage.write([session(1)])
     for n in range(250):
@@ -427,7 +432,7 @@ async def test_the_ends_of_transactions_are_told_in_order_and_never_inside_write
     assert told == [(n, True) for n in range(250)]
 
 
-async def test_who_is_told_may_fail_and_the_others_are_told(storage: Storage) -> None:
+async def test_who_is_told_may_fail_and_the_others_are_told(storage: QueueStorage) -> None:
     def fail(_: bool) -> None:
         raise RuntimeError("on purpose")
 
@@ -436,7 +441,7 @@ async def test_who_is_told_may_fail_and_the_others_are_told(storage: Storage) ->
 
 
 async def test_a_transaction_that_cannot_be_done_leaves_nothing_and_fails_alone(
-    storage_shelf: StorageShelf, storage: Storage
+    storage_shelf: StorageShelf, storage: QueueStorage
 ) -> None:
     assert await written(storage, session(1), session(2))
     no_session = SaveSubscription(99, SubscriptionRequest("a"), 0)
@@ -459,7 +464,7 @@ async def test_a_transaction_that_cannot_be_done_leaves_nothing_and_fails_alone(
     assert (await storage.resume(1)).received == list(range(1, 20))
 
 
-async def test_a_read_that_cannot_be_done_fails_alone(storage: Storage) -> None:
+async def test_a_read_that_cannot_be_done_fails_alone(storage: QueueStorage) -> None:
     assert await written(storage, session(1), enqueue(1, entry(1, 5)), enqueue(2, entry(1)))
 
     with pytest.raises(StorageFailed):
@@ -471,7 +476,9 @@ async def test_a_read_that_cannot_be_done_fails_alone(storage: Storage) -> None:
 # The end
 
 
-async def test_what_was_written_before_the_end_is_kept_and_told(storage_shelf: StorageShelf, storage: Storage) -> None:
+async def test_what_was_written_before_the_end_is_kept_and_told(
+    storage_shelf: StorageShelf, storage: QueueStorage
+) -> None:
     told: list[bool] = []
     for key in range(1, 301):
         storage.write([session(key)], told.append)
@@ -481,7 +488,7 @@ async def test_what_was_written_before_the_end_is_kept_and_told(storage_shelf: S
     await storage.close()
 
 
-async def test_after_the_end_nothing_is_kept_and_that_is_told(storage: Storage) -> None:
+async def test_after_the_end_nothing_is_kept_and_that_is_told(storage: QueueStorage) -> None:
     await storage.close()
 
     kept = written(storage, session(1))

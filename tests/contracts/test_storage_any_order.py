@@ -1,4 +1,4 @@
-"""The Storage against a model that is plain lists: any order of changes and reads, with restarts in between."""
+"""The QueueStorage against a model that is plain lists: any order of changes and reads, with restarts in between."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from recado.broker.storage import (
     Enqueue,
     Entry,
     Forgotten,
+    QueueStorage,
     Received,
     Released,
     Retain,
     SaveSubscription,
-    Storage,
 )
 from recado.mqtt.packets import SubscriptionRequest
 from tests.contracts.storages import ADAPTERS, StorageShelf, brief, publication, session, written
@@ -52,7 +52,7 @@ class Expected:
 
 
 class StorageMachine(RuleBasedStateMachine):
-    open_storage: Callable[[Path], Storage]
+    open_storage: Callable[[Path], QueueStorage]
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class StorageMachine(RuleBasedStateMachine):
         self.asked: list[tuple[tuple[Change, ...], bool]] = []
         self.under_way: list[tuple[asyncio.Future[bool], bool]] = []
 
-    async def _opened(self) -> Storage:
+    async def _opened(self) -> QueueStorage:
         storage = self.shelf.open()
         await storage.load()
         return storage

@@ -74,7 +74,7 @@ def bruno(shared_server: Server, conversation: str) -> Iterator[PahoPython]:
 
 
 def post(server: Server, conversation: str, text: str, token: str) -> tuple[int, Any]:
-    connection = HTTPConnection("127.0.0.1", server.http_port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", server.http_port, timeout=20)
     with closing(connection):
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         connection.request("POST", f"/v1/conversations/{conversation}/messages", text.encode(), headers)

@@ -19,12 +19,13 @@ import aiomqtt
 import pytest
 
 from tests.support.broker_process import BrokerProcess
-from tests.support.connection import Connection, Delivery, Session, Transport, Version, Will, next_delivery
+from tests.support.connection import Connection, Delivery, Session, Transport, Version, Will, new_topic, next_delivery
 from tests.support.node import NodeClient
 from tests.support.paho_python import PahoPython
+from tests.support.server import running
 
 Make = Callable[..., Connection]
-TIMEOUT_S = 10
+TIMEOUT_S = 20
 
 
 @dataclass(frozen=True)
@@ -58,24 +59,16 @@ ONE_OF_EACH = [kind for kind in KINDS if kind.transport == ("websocket" if kind.
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     """One that everybody may use, for topics of the test's own; it must stop cleanly."""
-    broker = BrokerProcess(tmp_path_factory.mktemp("broker"))
-    try:
-        broker.start()
+    with running(BrokerProcess(tmp_path_factory.mktemp("broker"))) as broker:
         yield broker
         broker.stop()
-    finally:
-        broker.close()
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[BrokerProcess]:
     """One of the test's own, which it may kill and restart."""
-    broker = BrokerProcess(tmp_path)
-    try:
-        broker.start()
+    with running(BrokerProcess(tmp_path)) as broker:
         yield broker
-    finally:
-        broker.close()
 
 
 @pytest.fixture
@@ -86,8 +79,7 @@ def closer() -> Iterator[ExitStack]:
 
 @pytest.fixture
 def topic() -> str:
-    """A topic of the test's own."""
-    return f"t/{uuid.uuid4().hex}"
+    return new_topic()
 
 
 def connected(kind: Kind, broker: BrokerProcess, closer: ExitStack, **options: Any) -> Connection:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import subprocess
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,36 +13,30 @@ from typing import Any
 import pytest
 
 from tests.support.broker_process import BrokerProcess
+from tests.support.connection import new_topic
+from tests.support.server import running
 
-TIMEOUT_S = 20
+TIMEOUT_S = 60
 VERSIONS = ("mqttv31", "mqttv311", "mqttv5")
 each_version = pytest.mark.parametrize("version", VERSIONS)
 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
-    broker = BrokerProcess(tmp_path_factory.mktemp("broker"))
-    try:
-        broker.start()
+    with running(BrokerProcess(tmp_path_factory.mktemp("broker"))) as broker:
         yield broker
         broker.stop()
-    finally:
-        broker.close()
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[BrokerProcess]:
-    broker = BrokerProcess(tmp_path)
-    try:
-        broker.start()
+    with running(BrokerProcess(tmp_path)) as broker:
         yield broker
-    finally:
-        broker.close()
 
 
 @pytest.fixture
 def topic() -> str:
-    return f"t/{uuid.uuid4().hex}"
+    return new_topic()
 
 
 def place(broker: BrokerProcess, transport: str = "tcp") -> list[str]:

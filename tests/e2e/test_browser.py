@@ -2,149 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import signal
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
-import pytest
-from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from tests.support.api import JsonObject
+from tests.support.browser import (
+    PHONE,
+    RECONNECT_TIMEOUT_MS,
+    OpenPage,
+    Witness,
+    connection_state,
+    conversation_item,
+    frozen,
+    message,
+    new_body,
+    open_conversation,
+    send,
+    tab_to,
+    wait_until_online,
+)
 from tests.support.demo import Demo
 from tests.support.server import Server
-
-CHROMIUM_ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
-DESKTOP: ViewportSize = {"width": 1280, "height": 800}
-PHONE: ViewportSize = {"width": 390, "height": 844}
-RECONNECT_TIMEOUT_MS = 40_000
-
-expect.set_options(timeout=10_000)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert executable, "no Chromium: tests/install_needs.sh installs it"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Demo]:
-    demo = Demo(tmp_path)
-    try:
-        demo.start()
-        yield demo
-    finally:
-        demo.server.close()
-
-
-OpenPage = Callable[..., Page]
-
-
-@pytest.fixture
-def open_page(browser: Browser) -> Iterator[OpenPage]:
-    """Open a URL as a person of its own: a browser context shares nothing with another."""
-    contexts = []
-    errors: list[str] = []
-
-    def open_page(url: str, viewport: ViewportSize = DESKTOP) -> Page:
-        context = browser.new_context(viewport=viewport)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(url)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not errors, f"the pages threw: {errors}"
-
-
-@pytest.fixture
-def ana(demo: Demo, open_page: OpenPage) -> Page:
-    page = open_page(demo.urls["ana"])
-    open_conversation(page, demo.conversation)
-    return page
-
-
-@pytest.fixture
-def bruno(demo: Demo, open_page: OpenPage) -> Page:
-    page = open_page(demo.urls["bruno"])
-    open_conversation(page, demo.conversation)
-    return page
-
-
-def connection_state(page: Page, state: str) -> Locator:
-    return page.locator(f'[data-testid="connection-state"][data-state="{state}"]')
-
-
-def wait_until_online(page: Page) -> None:
-    expect(connection_state(page, "online")).to_be_attached(timeout=RECONNECT_TIMEOUT_MS)
-
-
-def conversation_item(page: Page, conversation: str) -> Locator:
-    return page.locator(f'[data-testid="conversation-item"][data-conversation="{conversation}"]')
-
-
-def open_conversation(page: Page, conversation: str) -> None:
-    wait_until_online(page)
-    conversation_item(page, conversation).click()
-    expect(page.get_by_test_id("composer")).to_be_visible()
-
-
-def message(page: Page, body: str, status: str | None = None) -> Locator:
-    """Return the messages with that text, and in that status if one is given."""
-    state = "" if status is None else f'[data-status="{status}"]'
-    return page.locator(f'[data-testid="message"]{state}').filter(has_text=body)
-
-
-def send(page: Page, body: str) -> None:
-    page.get_by_test_id("composer").fill(body)
-    page.get_by_test_id("send").click()
-
-
-def new_body(text: str) -> str:
-    """Return a text that no other message has."""
-    return f"{text} {uuid.uuid4().hex[:6]}"
-
-
-@contextmanager
-def frozen(server: Server) -> Iterator[None]:
-    """The server holds its breath: connections stay, nothing is answered."""
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
-
-
-class Witness:
-    """What a page does from now on: requests, navigations, new WebSockets; and whether it is still the same page."""
-
-    def __init__(self, page: Page) -> None:
-        self._page = page
-        self.seen: list[str] = []
-        self._mark = uuid.uuid4().hex
-        page.evaluate("mark => { window.mark = mark }", self._mark)
-        page.on("request", lambda request: self.seen.append(f"{request.method} {request.url}"))
-        page.on("framenavigated", lambda frame: self.seen.append(f"navigation to {frame.url}"))
-        page.on("websocket", lambda socket: self.seen.append(f"WebSocket {socket.url}"))
-
-    @property
-    def same_page(self) -> bool:
-        return bool(self._page.evaluate("() => window.mark") == self._mark)
 
 
 def test_a_message_appears_in_the_others_open_page_with_no_reload_and_no_request(ana: Page, bruno: Page) -> None:
@@ -283,15 +162,6 @@ def test_a_conversation_can_be_opened_read_and_answered_with_the_keyboard_alone(
     page.keyboard.type(body)
     page.keyboard.press("Enter")
     expect(message(bruno, body, "sent")).to_be_visible()
-
-
-def tab_to(page: Page, test_id: str) -> None:
-    """Press Tab until the focus is on, or in, that part; no page here has more than 30 stops."""
-    for _ in range(30):
-        if page.evaluate("id => document.activeElement?.closest(`[data-testid=${id}]`) != null", test_id):
-            return
-        page.keyboard.press("Tab")
-    raise AssertionError(f"Tab never reached {test_id}")
 
 
 def test_a_message_is_text_whatever_it_looks_like(ana: Page, bruno: Page) -> None:

@@ -84,9 +84,9 @@ PROOFS: dict[str, tuple[str, ...]] = {
         f"{HERE}::test_answers_to_what_was_never_sent_cost_no_memory",
     ),
     "an unbounded queue for an absent session": (
-        "broker/test_sessions.py::test_a_queue_holds_so_many_and_drops_the_newest_for_that_session_alone",
-        "broker/test_sessions.py::test_a_queue_holds_so_many_bytes",
-        "broker/test_sessions.py::test_sessions_that_are_kept_are_counted_and_others_are_let_in_beyond",
+        "broker/test_session_queues.py::test_a_queue_holds_so_many_and_drops_the_newest_for_that_session_alone",
+        "broker/test_session_queues.py::test_a_queue_holds_so_many_bytes",
+        "broker/test_session_queues.py::test_sessions_that_are_kept_are_counted_and_others_are_let_in_beyond",
     ),
     "# or + in a user name or client id": (
         "broker/test_acl.py::test_a_name_that_reaches_beyond_its_level_is_allowed_nothing",
@@ -179,10 +179,10 @@ async def bystander(broker: BrokerProcess) -> Client:
 
 
 async def is_undisturbed(bystander: Client) -> bool:
-    """Whether it gets what it subscribed to, and nothing else came, within a second."""
+    """Whether it gets what it subscribed to, and nothing else came, within three seconds."""
     started = time.monotonic()
     await bystander.send(Publish("bystander/x", b"still here"))
-    return await received(bystander) == [("bystander/x", "still here")] and time.monotonic() - started < 1
+    return await received(bystander) == [("bystander/x", "still here")] and time.monotonic() - started < 3
 
 
 # Deep topics
@@ -253,7 +253,7 @@ def test_promises_of_long_packets_cost_next_to_nothing(broker: BrokerProcess) ->
     longest = bytes.fromhex("ff ff ff 7f")
     sockets = []
     for n in range(600):
-        sockets.append(socket.create_connection(("127.0.0.1", broker.mqtt_port), 5))
+        sockets.append(socket.create_connection(("127.0.0.1", broker.mqtt_port), 20))
         first = (b"\x10", b"\x30", b"\xf0")[n % 3]
         sockets[-1].sendall(first + longest + bytes(1_000))
     for each in sockets:
@@ -296,7 +296,7 @@ def odd_connects(n: int) -> list[tuple[Connect, Packet | None]]:
 
 
 def connect_and_leave(broker: BrokerProcess, connect: Connect, last_words: Packet | None) -> None:
-    with socket.create_connection(("127.0.0.1", broker.mqtt_port), 5) as connected:
+    with socket.create_connection(("127.0.0.1", broker.mqtt_port), 20) as connected:
         connected.sendall(encode(connect, MQTT_5))
         try:
             connected.recv(4096)
@@ -439,26 +439,25 @@ def test_a_handshake_that_trickles_in_is_cut_off(tmp_path: Path, transport: str)
     port, at_once, slowly = said[transport]
     try:
         broker.start()
-        with socket.create_connection(("127.0.0.1", port), 5) as lame:
+        with socket.create_connection(("127.0.0.1", port), 20) as lame:
             lame.sendall(at_once)
             if at_once:
                 assert b"101" in lame.recv(4096)
-            assert trickle(lame, slowly) < 6
+            assert is_cut_off_meanwhile(lame, slowly)
     finally:
         broker.close()
 
 
-def trickle(lame: socket.socket, slowly: bytes) -> float:
-    """Send a byte every 50 ms until the server hangs up; returns after how many seconds it did."""
+def is_cut_off_meanwhile(lame: socket.socket, slowly: bytes) -> bool:
+    """Send a byte every 50 ms; whether the server hangs up before it has them all."""
     lame.settimeout(0.05)
-    started = time.monotonic()
     for byte in slowly:
         try:
             lame.send(bytes([byte]))
             if not lame.recv(4096):
-                break
+                return True
         except TimeoutError:
             continue
         except ConnectionError:
-            break
-    return time.monotonic() - started
+            return True
+    return False

@@ -129,7 +129,7 @@ class Others:
 
     def _mosquitto(self, version: str, closer: ExitStack) -> subprocess.Popen[str]:
         command = ["stdbuf", "-oL", "mosquitto_sub", "-h", "127.0.0.1", "-p", str(self.broker.mqtt_port)]
-        command += ["-V", version, "-q", "1", "-t", "#", "-d", "-F", "%j", "-W", "30"]
+        command += ["-V", version, "-q", "1", "-t", "#", "-d", "-F", "%j", "-W", "300"]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         )
@@ -161,9 +161,9 @@ class Others:
             assert got[-1].topic_name == "last"
         is_read_by_mqtt5(bytes(self.strict[0].received))
         for library in self.libraries:
-            delivery = library.received.get(timeout=10)
+            delivery = library.received.get(timeout=20)
             while delivery.topic != "last":
-                delivery = library.received.get(timeout=10)
+                delivery = library.received.get(timeout=20)
         for process in self.mosquitto:
             assert process.stdout is not None
             connects = 0

@@ -19,7 +19,7 @@ from tests.support.server import API_KEY, START_TIMEOUT_S, Server, free_ports
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CHROMIUM_ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
-TIMEOUT_MS = 10_000
+TIMEOUT_MS = 20_000
 
 
 class Shop:

@@ -163,7 +163,7 @@ def test_typing_reaches_the_other_member_and_not_the_log(opened: Open, shared_se
 
     delivery = next_delivery(bruno)
     assert delivery.topic == f"c/{conversation}/live"
-    assert delivery.event == {"type": "typing", "from": "ana"}
+    assert delivery.event == {"type": "typing", "from": "ana", "for_ms": 6_000}
     assert shared_server.api("ana").history(conversation) == []
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.support.server import Server
 
 Version = Literal["311", "5"]
-TIMEOUT_S = 20
+TIMEOUT_S = 60
 
 pytestmark = pytest.mark.parametrize("version", ["311", "5"])
 

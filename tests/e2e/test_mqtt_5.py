@@ -91,12 +91,12 @@ def test_a_token_of_another_or_of_nobody_renews_nothing(connect: Connect, shared
 
 
 def test_a_renewed_token_outlives_the_one_of_connect(connect: Connect, shared_server: Server) -> None:
-    short = shared_server.token("ana", ttl_s=2)
-    renewed, forgetful = connect("ana", token=short), connect("bruno", token=shared_server.token("bruno", ttl_s=2))
+    short = shared_server.token("ana", ttl_s=3)
+    renewed, forgetful = connect("ana", token=short), connect("bruno", token=shared_server.token("bruno", ttl_s=3))
     renewed.send(Auth(ReasonCode.REAUTHENTICATE, authentication(shared_server.token("ana"))))
     assert renewed.expect(Auth).reason_code == ReasonCode.SUCCESS
     assert forgetful.expect(Disconnect).reason_code == ReasonCode.MAXIMUM_CONNECT_TIME
-    last = connect("carla", token=shared_server.token("carla", ttl_s=1))
+    last = connect("carla", token=shared_server.token("carla", ttl_s=3))
     assert last.expect(Disconnect).reason_code == ReasonCode.MAXIMUM_CONNECT_TIME, "so the first would have ended too"
     renewed.send(Pingreq())
     assert isinstance(renewed.receive(), Pingresp)

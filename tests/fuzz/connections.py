@@ -76,8 +76,8 @@ LIMITS = replace(
     route_targets_max=16,
     log_cursors_max=2,
     own_positions_max=8,
-    log_reads_max=1,
-    log_page=2,
+    reads_max=1,
+    read_page=2,
 )
 BUFFERED_MAX = LIMITS.send_buffer_bytes_max + LIMITS.packet_bytes_max  # what one packet adds when it is all but full
 WITNESS = "witness"

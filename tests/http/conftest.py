@@ -10,38 +10,29 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
-from recado.adapters.store.sqlite import SqliteLimits, SqliteStore
+from recado.adapters.store.sqlite import SqliteStore
 from recado.app.access import JwtAccess
 from recado.app.config import Settings
+from recado.app.limits import DEFAULT
 from recado.chat.actions import Chat
 from recado.chat.event import Committed
 from recado.chat.membership import MembershipCache
-from recado.chat.policy import ChatLimits
 from recado.http import HttpSettings, create_app
 
 SECRET = "a secret of the tests that is long enough for HS256"
 API_KEY = "the-key-of-the-host-application-of-the-tests"
 
-LIMITS = ChatLimits(
+LIMITS = replace(
+    DEFAULT.chat,
     body_bytes_max=1_000,
     members_max=5,
     subject_bytes_max=100,
     metadata_bytes_max=500,
     page_max=20,
     page_default=10,
-    receipt_members_max=50,
-    member_cache_entries_max=100,
+    receipt_members_max=3,
 )
-STORE_LIMITS = SqliteLimits(
-    pending_writes_max=1_000,
-    pending_sends_per_user_max=1_000,
-    batch_writes_max=100,
-    pending_reads_max=1_000,
-    reader_threads=1,
-    logs_in_memory_max=100,
-    unread_count_max=1_000,
-    page_bytes_max=1024 * 1024,
-)
+STORE_LIMITS = replace(DEFAULT.store, reader_threads=1, erase_rows_max=2)
 SETTINGS = HttpSettings(
     public_url=None,
     allowed_origins=(),
@@ -60,12 +51,16 @@ class RecordingBroker:
 
     committed: list[Committed] = field(default_factory=list)
     signals: list[tuple[str, frozenset[str], bytes]] = field(default_factory=list)
+    disconnected: list[str] = field(default_factory=list)
 
     def publish(self, committed: Sequence[Committed]) -> None:
         self.committed += committed
 
     def signal(self, conversation: str, recipients: frozenset[str], payload: bytes) -> None:
         self.signals.append((conversation, recipients, payload))
+
+    def disconnect(self, user: str) -> None:
+        self.disconnected.append(user)
 
 
 class Caller:

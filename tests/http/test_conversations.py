@@ -22,6 +22,7 @@ async def test_the_host_creates_a_conversation_under_an_id_of_its_own(world: Wor
         "last_event": None,
         "read_up_to": 0,
         "unread_count": 0,
+        "online": [],
     }
 
 

@@ -205,5 +205,6 @@ async def test_reading_is_signalled_to_the_members(order: World) -> None:
 async def test_typing_is_signalled_and_not_stored(order: World) -> None:
     answer = await order.user("ana")("POST", f"{ORDER}/typing")
     assert (answer.status_code, answer.content) == (204, b"")
-    assert order.broker.signals == [("order-4711", frozenset({"ana", "bruno"}), b'{"type":"typing","from":"ana"}')]
+    typing = b'{"type":"typing","from":"ana","for_ms":6000}'
+    assert order.broker.signals == [("order-4711", frozenset({"ana", "bruno"}), typing)]
     assert (await order.host("GET", ORDER)).json()["last_seq"] == 0

@@ -424,7 +424,9 @@ class Routing(RuleBasedStateMachine):
         assert len(route.groups) == len(expected), "more than one copy"
         for group in route.groups:
             members = expected[group.share_name, group.topic_filter]
-            present = {session: qos for session, qos in members.items() if self.sessions[session].connection is not None}
+            present = {
+                session: qos for session, qos in members.items() if self.sessions[session].connection is not None
+            }
             in_turn = present or members  # who is away gets it only if nobody is there
             taken = [group.next(lambda _: True) for _ in in_turn]
             assert {self.sessions.index(each.session): each.qos for each in taken if each is not None} == in_turn

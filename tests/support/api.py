@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 JsonObject = dict[str, Any]
-TIMEOUT_S = 10.0
+TIMEOUT_S = 20.0
 PAGE = 200
 
 

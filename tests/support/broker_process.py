@@ -59,7 +59,7 @@ class BrokerProcess(Broker):
 
     def metric(self, name: str) -> float:
         """The sum over its labels."""
-        connection = HTTPConnection("127.0.0.1", self.http_port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.http_port, timeout=20)
         try:
             connection.request("GET", "/metrics")
             text = connection.getresponse().read().decode()
@@ -71,7 +71,7 @@ class BrokerProcess(Broker):
 
 def wait_until(holds: Callable[[], bool]) -> None:
     """For what no client is told."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 20
     while not holds():
         assert time.monotonic() < deadline, "it did not come to hold"
         time.sleep(0.05)

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 Version = Literal["3.1.1", "5"]
 Transport = Literal["tcp", "websocket", "tls", "wss", "unix"]
-ANSWER_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,11 @@ def next_delivery(connection: Connection, timeout_s: float = ANSWER_TIMEOUT_S) -
 
 def next_event(connection: Connection) -> dict[str, Any]:
     return next_delivery(connection).event
+
+
+def new_topic() -> str:
+    """A topic of the test's own."""
+    return f"t/{uuid.uuid4().hex}"
 
 
 def new_client_id(user: str) -> str:

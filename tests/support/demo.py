@@ -11,9 +11,9 @@ from pathlib import Path
 from tests.support.api import Api
 from tests.support.server import Server
 
-DEMO_URL = re.compile(r"http://[^\s\x1b]+/#demo=([\w.~-]+)")
+DEMO_URL = re.compile(r"http://[^\s\x1b]+/#demo=([\w.~-]+)(?=[\s\x1b])")  # all of it, not what is written so far
 USERS = 2
-PRINT_TIMEOUT_S = 10
+PRINT_TIMEOUT_S = 20
 
 
 class Demo:
@@ -44,7 +44,7 @@ class Demo:
         return conversation
 
     def _exchange(self, code: str) -> dict[str, str]:
-        connection = HTTPConnection("127.0.0.1", self.server.http_port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.server.http_port, timeout=20)
         try:
             headers = {"Content-Type": "application/json"}
             connection.request("POST", "/demo/token", json.dumps({"code": code}), headers)

@@ -1,4 +1,4 @@
-"""An MQTT 5 client of bare packets, for what the usual clients cannot be made to do."""
+"""A client of bare packets, of MQTT 5 unless told otherwise, for what the usual clients cannot be made to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.server import Server
 
 P = TypeVar("P", bound=Packet)
 PACKET_BYTES_MAX = 1024 * 1024
-TIMEOUT_S = 5
+TIMEOUT_S = 20
 METHOD = "token"
 
 
@@ -28,19 +28,24 @@ class RawClient:
         token: str | None = None,
         will: Will | None = None,
         properties: Properties = EMPTY_PROPERTIES,
+        client_id: str | None = None,
+        clean_start: bool = True,
+        level: int = MQTT_5,
     ) -> None:
         self.socket = socket.create_connection(("127.0.0.1", server.mqtt_port), TIMEOUT_S)
-        self._decoder = Decoder(packet_bytes_max=PACKET_BYTES_MAX, role="client", protocol_level=MQTT_5)
+        self.level = level
+        self._decoder = Decoder(packet_bytes_max=PACKET_BYTES_MAX, role="client", protocol_level=level)
         password = None if token else server.token(user).encode()
         if token:
             properties = {**properties, **authentication(token)}
         username = None if token else user
-        self.send(Connect(f"raw-{user}", will=will, username=username, password=password, properties=properties))
+        client_id = client_id or f"raw-{user}"
+        self.send(Connect(client_id, level, clean_start, 0, will, username, password, properties))
         self.connack = self.expect(Connack)
         assert self.connack.reason_code is ReasonCode.SUCCESS
 
     def send(self, packet: Packet) -> None:
-        self.socket.sendall(encode(packet, MQTT_5))
+        self.socket.sendall(encode(packet, self.level))
 
     def receive(self) -> Packet:
         while (packet := self._decoder.next_packet()) is None:

@@ -13,8 +13,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import TypeVar
 
 from tests.support.api import Api
 from tests.support.tokens import mint_token
@@ -22,19 +25,37 @@ from tests.support.tokens import mint_token
 SECRET = "tests-only-secret-of-more-than-thirty-two-bytes"
 API_KEY = "tests-only-api-key-of-the-host-application"
 START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 30.0
+PRINT_TIMEOUT_S = 20.0
 # Below Linux's ephemeral ports: a client that reconnects while the server is down can never be given the server's port.
 PORTS = range(12_000, 32_000)
 
 
+_given: set[int] = set()
+
+
 def free_ports(count: int) -> list[int]:
-    """Return that many ports of 127.0.0.1 on which nothing listens."""
+    """Return that many ports of 127.0.0.1 on which nothing listens, and which nobody got who may not listen yet."""
     ports: list[int] = []
     for port in random.sample(PORTS, 500):
         with socket.socket() as probe:
-            if len(ports) < count and probe.connect_ex(("127.0.0.1", port)) != 0:
+            if len(ports) < count and port not in _given and probe.connect_ex(("127.0.0.1", port)) != 0:
                 ports.append(port)
+    _given.update(ports)
     return ports
+
+
+S = TypeVar("S", bound="Server")
+
+
+@contextmanager
+def running(server: S) -> Iterator[S]:
+    """Start it; at the end of the block it is ended, if it is not yet."""
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
 
 
 class Server:
@@ -65,8 +86,21 @@ class Server:
         return self._running().pid
 
     @property
+    def printed(self) -> list[str]:
+        """The lines of `log` that are whole: the last one may be still in the writing."""
+        return [line for line in self.log.splitlines(keepends=True) if line.endswith("\n")]
+
+    @property
     def log(self) -> str:
         return self._log_path.read_text(encoding="utf-8", errors="replace") if self._log_path.exists() else ""
+
+    def awaited_line(self, text: str) -> str:
+        """The first line with that text that it printed, which may be still to come: it prints when it has done."""
+        deadline = time.monotonic() + PRINT_TIMEOUT_S
+        while not (found := [line for line in self.printed if text in line]):
+            assert time.monotonic() < deadline, f"no line with {text!r}:\n{self.log}"
+            time.sleep(0.02)
+        return found[0]
 
     def token(self, user: str, ttl_s: float = 3600) -> str:
         return mint_token(SECRET, user, ttl_s)
@@ -132,7 +166,7 @@ class Server:
             time.sleep(0.02)
 
     def _is_ready(self) -> bool:
-        connection = HTTPConnection("127.0.0.1", self.http_port, timeout=2)
+        connection = HTTPConnection("127.0.0.1", self.http_port, timeout=5)
         try:
             connection.request("GET", "/readyz")
             return connection.getresponse().status == 200

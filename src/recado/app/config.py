@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 SECRET_BYTES_MIN = 32
 PORT_MAX = 65_535
+RETENTION_DAYS_MAX = 36_500
 DATABASE_PREFIX = "sqlite:///"
 
 
@@ -95,6 +96,9 @@ class Settings(SharedSettings):
     pages: bool = True
     """Serve the pages at /."""
 
+    retention_days: int | None = None
+    """Erase the bodies of messages older than so many days; their entries stay. Without it they are kept for ever."""
+
     api_key: Annotated[str | None, Parameter(show=False)] = None
     """What the host application's back end says to be let in, 32 characters or more. Give it in the environment."""
 
@@ -109,6 +113,8 @@ class Settings(SharedSettings):
         _check_api_key(self)
         if self.public_url is not None and not is_origin(self.public_url):
             raise SettingsError(f"public_url is https://host or http://host, without a path, not {self.public_url!r}")
+        if self.retention_days is not None and not 1 <= self.retention_days <= RETENTION_DAYS_MAX:
+            raise SettingsError(f"retention_days is 1 to {RETENTION_DAYS_MAX}, not {self.retention_days}")
         for name in ("http_port", "mqtt_port", "ws_port"):
             self.check_port(name)
 

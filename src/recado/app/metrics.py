@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recado.broker.counters import Counters
 from recado.broker.server import Server
+from recado.chat.actions import Chat
 from recado.http.answer import Answer, json_answer, send_answer
 from recado.http.metrics import render
 
@@ -46,6 +47,27 @@ class BrokerCollector(Collector):
         for reason, count in counters.refusals.items():
             refusals.add_metric([reason.lower()], count)
         yield from (connections, opened, refusals)
+
+
+class SignalsCollector(Collector):
+    """What the conversations make of signals, so that they cost little."""
+
+    def __init__(self, chat: Chat) -> None:
+        self._chat = chat
+
+    def collect(self) -> Iterator[Metric]:
+        chat = self._chat
+        for name, text, value in (
+            ("receipts_stored", "Delivered cursors written.", chat.receipts.stored),
+            ("receipts_coalesced", "Acknowledgements that went into one that waited.", chat.receipts.coalesced),
+            ("receipts_dropped", "Acknowledgements forgotten because too many waited.", chat.receipts.dropped),
+            ("typing_coalesced", "Typing signals not passed on because they said nothing new.", chat.typing.coalesced),
+            ("signals_rate_limited", "Signals past their user's rate.", chat.signal_rates.limited),
+            ("presence_announced", "Conversations told that somebody came or went.", chat.presence.announced),
+            ("presence_dropped", "Comings and goings not told because too many waited.", chat.presence.dropped),
+        ):
+            yield CounterMetricFamily(f"recado_{name}", text, value=value)
+        yield GaugeMetricFamily("recado_users_online", "Users who are online.", value=len(chat.presence))
 
 
 class SessionsCollector(Collector):

@@ -18,13 +18,15 @@ from prometheus_client import REGISTRY
 from starlette.routing import BaseRoute
 
 from recado.adapters.broker.embedded import EmbeddedBroker
+from recado.adapters.broker.log_sessions import LogSessions
 from recado.adapters.store.sqlite import SqliteStore
 from recado.app import limits as all_limits
 from recado.app.access import JwtAccess
 from recado.app.config import Settings
 from recado.app.http_server import naming, serving_http
 from recado.app.limits import Limits
-from recado.app.metrics import BrokerCollector
+from recado.app.metrics import BrokerCollector, SessionsCollector, SignalsCollector
+from recado.app.sweeping import sweeping
 from recado.broker.listening import ListenerSettings, listen
 from recado.chat.actions import Chat
 from recado.chat.event import Committed
@@ -55,13 +57,19 @@ async def running(settings: Settings, extra_routes: Sequence[BaseRoute] = ()) ->
     async with AsyncExitStack() as stack:
         store = SqliteStore.open(settings.database_path(), limits.store)
         stack.push_async_callback(store.close)
-        broker = EmbeddedBroker(access.authenticate, limits.broker)
+        sessions = LogSessions(store, limits.storage.pending_transactions_max)
+        broker = EmbeddedBroker(access.authenticate, limits.broker, sessions)
         chat = _connect(store, broker, limits)
-        collector = BrokerCollector(broker.server.counters)
-        REGISTRY.register(collector)
-        stack.callback(REGISTRY.unregister, collector)
+        server = broker.server
+        for collector in (BrokerCollector(server.counters), SessionsCollector(server), SignalsCollector(chat)):
+            REGISTRY.register(collector)
+            stack.callback(REGISTRY.unregister, collector)
         stack.push_async_callback(broker.server.drain)
-        stack.push_async_callback(store.close)  # before the connections end: what was accepted is acknowledged
+        stack.push_async_callback(store.stop)  # before the connections end: what was accepted is acknowledged
+        stack.push_async_callback(chat.close)
+        await broker.server.start()
+        interval_s = limits.chat.sweep_interval_s
+        await stack.enter_async_context(sweeping(store, chat.now_ms, settings.retention_days, interval_s))
 
         mqtt_port = await _listen(broker, settings, "mqtt_port", ListenerSettings("tcp", settings.host), stack)
         websocket = ListenerSettings("ws", settings.host, ws_path=WS_PATH, allowed_origins=_websocket_origins(settings))
@@ -91,10 +99,11 @@ def _connect(store: SqliteStore, broker: EmbeddedBroker, limits: Limits) -> Chat
     def on_committed(committed: Sequence[Committed]) -> None:
         members.apply(committed)
         broker.publish(committed)
+        chat.apply(committed)
 
+    chat = broker.chat = Chat(store, broker, members, limits.chat, now_ms=lambda: time.time_ns() // 1_000_000)
     store.on_committed = on_committed
-    broker.chat = Chat(store, broker, members, limits.chat, now_ms=lambda: time.time_ns() // 1_000_000)
-    return broker.chat
+    return chat
 
 
 def _websocket_origins(settings: Settings) -> tuple[str, ...]:

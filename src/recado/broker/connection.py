@@ -75,14 +75,14 @@ class Connection:
         "held",
         "idle_s",
         "is_greeted",
+        "is_reading",
         "listener",
         "packet_bytes_max",
         "protocol_level",
         "published_this_tick",
         "published_tick",
         "quick",
-        "reading_again",
-        "reading_log",
+        "reads_again",
         "received_before",
         "redeliveries",
         "request_problem_information",
@@ -101,7 +101,7 @@ class Connection:
         self.quick: Mapping[bytes, Callable[[Connection, int], None]] = _NOTHING_QUICK
         self.held = 0
         self.is_greeted = False
-        self.reading_log = self.reading_again = False
+        self.is_reading = self.reads_again = False
         self.received_before: set[int] | None = None
         self.redeliveries: deque[Delivery] | None = None
         self.request_problem_information = True
@@ -414,7 +414,7 @@ class Connection:
             data = encode(Disconnect(reason_code, self.reason_string(text)), MQTT_5)
             if len(data) <= self.packet_bytes_max:
                 self.write(data)
-        self.close(reason_code)
+        self.close(reason_code)  # [MQTT5-3.14.4-2]
 
     def cannot_write(self) -> None:
         """The storage could not keep what the client waits for: it keeps it, connects again and says it again."""

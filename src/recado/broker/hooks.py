@@ -65,7 +65,7 @@ class Hooks(Protocol):
 
     @property
     def on_acknowledged(self) -> Callable[[Session, Publication], None] | None:
-        """Called when a client has a publication: its PUBACK or PUBCOMP came."""
+        """Called when a client has a publication that is followed: its PUBACK or PUBCOMP came."""
 
     @property
     def may_receive(self) -> Callable[[Session, str], bool] | None:
@@ -96,8 +96,7 @@ class Hooks(Protocol):
 
     def on_publish(self, session: Session, publish: Publish) -> Outcome | None:
         """Take a client's publish, or its will when that is due. ROUTE: the server sends it to the subscribers. None:
-        it is under way, and what `Server.settling` returns now will say how it ended; that is for sessions that are not
-        kept, whose packet ids no storage has to remember. Else it is over."""
+        it is under way, and what `Server.settling` returns now will say how it ended. Else it is over."""
 
     async def read_log(self, user: str, topic_name: str, after: int, limit: int) -> LogPage:
         """A topic's log after a position. Raises Refused if the user may not read it (any more)."""

@@ -63,16 +63,23 @@ class BrokerLimits:
     """Topic names whose receivers are remembered."""
     route_targets_max: int
     """Receivers that are remembered, over all topic names."""
+    cursor_delay_ms: int
+    """How long what a kept session's client has acknowledged of a log may wait to be stored; a crash meanwhile sends it
+    again."""
     log_cursors_max: int
     """Logs that one session may be behind in."""
+    recent_bytes_max: int
+    """The newest entries of logs that are kept in memory, at most `read_page` of each, for those who are a little
+    behind."""
     own_positions_max: int
     """A session's own publishes in one log that it is behind in, remembered for No Local."""
     frame_bytes_max: int
     """A WebSocket frame; it may hold several packets."""
-    log_reads_max: int
-    """Sessions that read on from the log at the same time."""
-    log_page: int
-    """Events in one such read."""
+    reads_max: int
+    """Sessions that read on, from their queue or from a log, at the same time; and those that are taken up again, which
+    are counted apart."""
+    read_page: int
+    """Publishes in one such read, of a queue or a log."""
     sys_interval_s: int
     """How often the `$SYS` topics are brought up to date."""
     refusal_log_rate_max: int

@@ -186,4 +186,4 @@ def on_disconnect(connection: Connection, disconnect: Disconnect) -> None:
                 session.expiry_interval = min(expiry_interval, connection.server.limits.session_expiry_max_s)
         if disconnect.reason_code is ReasonCode.NORMAL_DISCONNECTION:
             session.will = None  # [MQTT5-3.14.4-3] [MQTT5-3.1.2-10] [MQTT311-3.14.4-3] [MQTT311-3.1.2-10]
-    connection.close(disconnect.reason_code)  # [MQTT5-3.14.4-2] [MQTT311-3.14.4-1]
+    connection.close(disconnect.reason_code)

@@ -20,8 +20,8 @@ class Publication(msgspec.Struct, eq=False):
     """`position` is its place in the topic's log, None if the topic is no log. `retain` is as it was published.
 
     `properties` are forwarded as they are [MQTT5-3.3.2-17] [MQTT5-3.3.2-18]; `expires_at_ms` (Unix time, 0 for never)
-    stands for the message expiry interval, which is not among them. `frames` are the forms built so far, at most
-    `frames_max`.
+    stands for the message expiry interval, which is not among them. `is_followed` asks for `Hooks.on_acknowledged`.
+    `frames` are the forms built so far, at most `frames_max`.
     """
 
     topic_name: str
@@ -31,6 +31,7 @@ class Publication(msgspec.Struct, eq=False):
     retain: bool = False
     properties: Properties = EMPTY_PROPERTIES
     expires_at_ms: int = 0
+    is_followed: bool = True
     frames: dict[Any, Frame] = {}
     frames_max: int = _FRAMES_MAX
     _size: int = 0

@@ -61,10 +61,9 @@ class QueueRoom:
                 del self._line[session]
 
     async def _forget_expired(self, session: Session) -> None:
-        assert self._server.storage is not None
         session.queue_expires_at_ms = 0  # what comes from here on says when it expires
         try:
-            expired = await self._server.storage.forget_expired(session.key, time.time_ns() // 1_000_000)
+            expired = await self._server.queues.forget_expired(session.key, time.time_ns() // 1_000_000)
         except StorageFailed:
             session.queue_expires_at_ms = _UNKNOWN
             return

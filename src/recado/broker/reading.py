@@ -33,27 +33,27 @@ def read_on(server: Server, connection: Connection) -> None:
         sending.send_waiting(connection, session)
     if not (session.cursors or session.queued):
         return
-    if connection.reading_log:
-        connection.reading_again = True  # it may have seen already that there was nothing
+    if connection.is_reading:
+        connection.reads_again = True  # it may have seen already that there was nothing
         return
     if session.has_window() and (session.queued or session.next_behind() is not None):
-        connection.reading_log = True
+        connection.is_reading = True
         server.spawn(_read(server, connection, session))
 
 
 async def _read(server: Server, connection: Connection, session: Session) -> None:
-    connection.reading_again = False
+    connection.reads_again = False
     try:
         await _read_pages(server, connection, session)
     finally:
-        connection.reading_log = False
-    if connection.reading_again:
+        connection.is_reading = False
+    if connection.reads_again:
         read_on(server, connection)
 
 
 async def _read_pages(server: Server, connection: Connection, session: Session) -> None:
     while session.has_window() and session.connection is connection and not connection.held & CONGESTED:
-        async with server.log_reads:  # for one page
+        async with server.reads:  # for one page
             if session.connection is not connection or not session.has_window():
                 continue  # it has changed while this was in line
             if session.queued:
@@ -68,10 +68,9 @@ async def _read_pages(server: Server, connection: Connection, session: Session) 
 
 async def _claim(server: Server, connection: Connection, session: Session) -> bool:
     """Send one page of the session's queue; False if it cannot be read now."""
-    assert server.storage is not None
     packet_ids = [session.sending(RESERVED, 1) for _ in range(_page(server, session))]
     try:
-        claimed = await server.storage.claim(session.key, packet_ids, time.time_ns() // 1_000_000)
+        claimed = await server.queues.claim(session.key, packet_ids, time.time_ns() // 1_000_000)
     except StorageFailed:
         connection.disconnect(ReasonCode.SERVER_BUSY, "the server cannot read now; connect again")
         return False
@@ -88,7 +87,7 @@ def _page(server: Server, session: Session) -> int:
     """How many publishes to claim: as the window allows, and about as many as the transport's buffer takes."""
     average_bytes = session.queued_bytes // session.queued + 1
     fit = server.limits.send_buffer_bytes_max // average_bytes + 1
-    return min(session.window(), server.limits.log_page, fit)
+    return min(session.window(), server.limits.read_page, fit)
 
 
 def _send_claimed(connection: Connection, session: Session, packet_ids: list[int], claimed: Claimed) -> None:
@@ -109,7 +108,7 @@ async def _read_log(
 ) -> bool:
     """Send one page of a log; False if there is no room for all of it, or it cannot be read now."""
     try:
-        limit = min(server.limits.log_page, session.window())
+        limit = min(server.limits.read_page, session.window())
         if limit < 1 or connection.held & CONGESTED:
             return False
         page = await server.hooks.read_log(session.user, topic_name, cursor.sent, limit)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from recado.broker.holds import FULL, TOO_FAST
+from recado.broker.holds import FULL
 from recado.broker.hooks import ROUTE, Outcome
-from recado.broker.storage import Forgotten
+from recado.broker.storage import Forgotten, Received
 from recado.mqtt.codec import encode, puback_bytes, pubcomp_bytes, pubrec_bytes
 from recado.mqtt.packets import MQTT_5, Puback, Pubcomp, Publish, Pubrec, Pubrel
 from recado.mqtt.properties import Properties, PropertyId, is_utf_8
@@ -65,7 +65,6 @@ def _slow_down(connection: Connection) -> None:
     """It published as much as it may within a second."""
     connection.server.counters.publish_rate_waits += 1
     connection.server.wait_for_tick(connection)
-    connection.hold(TOO_FAST)
 
 
 def _resolve_alias(connection: Connection, publish: Publish) -> None:
@@ -124,6 +123,17 @@ def settle(connection: Connection, session: Session, publish: Publish, reason_co
     _settle(connection, session, publish, reason_code, text)
     if connection.held & FULL and not _has_no_room(connection, session):
         connection.release(FULL)
+
+
+def store_and_settle(
+    connection: Connection, session: Session, publish: Publish, reason_code: ReasonCode, text: str = ""
+) -> None:
+    """The same for one of QoS 2 whose packet id must be durable first."""
+    if reason_code < ReasonCode.UNSPECIFIED_ERROR:
+        change = Received(session.key, publish.packet_id)
+        connection.server.store(change, done=partial(answer_stored, connection, session, publish))
+    else:
+        settle(connection, session, publish, reason_code, text)
 
 
 def answer_stored(connection: Connection, session: Session, publish: Publish, is_stored: bool) -> None:

@@ -6,6 +6,7 @@ kept, else a bounded queue in memory. QoS 0 does not wait: it is dropped.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from functools import partial
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from recado.broker.holds import CONGESTED
 from recado.broker.publication import Frame, Publication
-from recado.broker.storage import Acknowledged, Delivery, Entry, Released
+from recado.broker.storage import Acknowledged, Delivery, Entry, InFlight, Released
 from recado.mqtt.codec import dup_head, encode, pubrel_bytes
 from recado.mqtt.packets import MQTT_5, Puback, Pubcomp, Pubrec, Pubrel
 from recado.mqtt.reason_codes import ReasonCode
@@ -22,6 +23,7 @@ from recado.mqtt.session import RELEASED, Session
 if TYPE_CHECKING:
     from recado.broker.connection import Connection
 
+_log = logging.getLogger(__name__)
 Waiting = tuple[Publication, int, bool, tuple[int, ...]]  # with its QoS, RETAIN and subscription identifiers
 
 
@@ -53,24 +55,54 @@ def deliver_from_log(
     assert position is not None
     if session.cursors and not session.admits(publication.topic_name, position):
         return
-    if connection.held & CONGESTED or (qos and len(session.inflight) >= session.receive_maximum):
+    if not _send_of_log(connection, session, publication, qos, identifiers):
         connection.server.counters.fell_behind += 1
         session.fall_behind(publication.topic_name, position)
         if len(session.cursors) > connection.server.limits.log_cursors_max:
             connection.server.cut_off(connection, ReasonCode.QUOTA_EXCEEDED, "behind in too many logs: connect again")
-        return
-    _send(connection, session, publication, qos, False, identifiers)
 
 
 def read_from_log(
     connection: Connection, session: Session, publication: Publication, qos: int, identifiers: tuple[int, ...]
 ) -> bool:
     """Send an entry that was read from the log; False if there is no room."""
-    if connection.held & CONGESTED or (qos and not session.has_window()):
+    if not _send_of_log(connection, session, publication, qos, identifiers):
         return False
     connection.server.counters.read_from_log += 1
-    _send(connection, session, publication, qos, False, identifiers)
     return True
+
+
+def _send_of_log(
+    connection: Connection, session: Session, publication: Publication, qos: int, identifiers: tuple[int, ...]
+) -> bool:
+    """Send a publication of a log if there is room. Of a kept session's at QoS 2 the packet id is stored before."""
+    if connection.held & CONGESTED or (qos and len(session.inflight) >= session.receive_maximum):
+        return False
+    if qos < 2 or not session.key:
+        _send(connection, session, publication, qos, False, identifiers)
+        return True
+    if len(session.inflight) > len(session.exactly_once) and _is_in_flight_at_qos_1(session, publication.topic_name):
+        return False  # what is stored of QoS 2 counts as had, and all that is before it
+    delivery = Delivery(session.sending(publication, 2), publication, 2, False, identifiers)
+    position = publication.position
+    assert position is not None
+    change = InFlight(session.key, delivery.packet_id, publication.topic_name, position, 2)
+    connection.server.store(change, done=partial(_send_if_stored, connection, session, delivery))
+    return True
+
+
+def _is_in_flight_at_qos_1(session: Session, topic_name: str) -> bool:
+    return any(
+        packet_id not in session.exactly_once and getattr(publication, "topic_name", None) == topic_name
+        for packet_id, publication in session.inflight.items()
+    )
+
+
+def _send_if_stored(connection: Connection, session: Session, delivery: Delivery, is_stored: bool) -> None:
+    if not is_stored:
+        connection.cannot_write()  # the next connection reads it from the log
+    elif session.connection is connection and not connection.is_closing():
+        send_stored(connection, delivery)
 
 
 def wait(connection: Connection, session: Session, waiting: Waiting, is_bounded: bool = True) -> None:
@@ -170,6 +202,13 @@ def _alias(connection: Connection, topic_name: str) -> tuple[int, bool]:
     return len(aliases), False
 
 
+def failed_to_deliver(connection: Connection | None) -> None:
+    """One connection's trouble is nobody else's."""
+    _log.exception("a publication could not be delivered")
+    if connection is not None:
+        connection.abort_transport()
+
+
 # Sessions that are kept: what is in flight is in the storage before it is sent.
 
 
@@ -246,6 +285,18 @@ def send_again(connection: Connection, session: Session) -> None:
     connection.redeliveries = None
 
 
+def drop_log(connection: Connection, session: Session, topic_name: str) -> None:
+    """The client may not have this log any more: what of it was to be sent again is not."""
+    if connection.redeliveries is None:
+        return
+    redeliveries, connection.redeliveries = connection.redeliveries, deque()
+    for delivery in redeliveries:
+        if delivery.publication is None or delivery.publication.topic_name != topic_name:
+            connection.redeliveries.append(delivery)
+        else:
+            _drop_stored(connection, session, delivery.packet_id)
+
+
 class PendingDelivery(NamedTuple):
     """What a session gets of a publication once it is durable, and the connection that it had when it was published.
     The entry's key is 0 if it is the publisher's packet id, and nothing of this session's, that must be durable."""
@@ -292,8 +343,9 @@ def on_puback(connection: Connection, puback: Puback) -> None:
         return
     session = connection.session
     assert session is not None
-    if session.acknowledged(puback.packet_id) is not None:
-        _over(connection, session, puback.packet_id)
+    publication = session.acknowledged(puback.packet_id)
+    if publication is not None:
+        _over(connection, session, puback.packet_id, publication)
 
 
 def on_pubcomp(connection: Connection, pubcomp: Pubcomp) -> None:
@@ -315,9 +367,15 @@ def take_puback(connection: Connection, packet_id: int) -> None:
     session = connection.session
     assert session is not None
     publication = session.acknowledged(packet_id)
-    if publication is not None:
-        _taken(connection, session, publication)
-        _over(connection, session, packet_id)
+    if publication is None:
+        return
+    server = connection.server
+    server.counters.acknowledged += 1
+    if server.on_acknowledged is not None and publication.is_followed:
+        server.on_acknowledged(session, publication)
+    # Most have nothing that waits: what follows is for the others.
+    if session.key or session.cursors or session.queue or session.queued or connection.redeliveries:
+        _over(connection, session, packet_id, publication)
 
 
 def take_pubcomp(connection: Connection, packet_id: int) -> None:
@@ -325,22 +383,26 @@ def take_pubcomp(connection: Connection, packet_id: int) -> None:
     assert session is not None
     publication = session.completed(packet_id)
     if publication is not None:
-        _taken(connection, session, publication)
+        connection.server.counters.acknowledged += 1
+        _tell_acknowledged(connection, session, publication)
         _over(connection, session, packet_id)
 
 
-def _taken(connection: Connection, session: Session, publication: Publication) -> None:
+def _tell_acknowledged(connection: Connection, session: Session, publication: Publication) -> None:
+    """The client has it at PUBREC already; that is when a session that is kept lets go of it."""
     server = connection.server
-    server.counters.acknowledged += 1
-    if server.on_acknowledged is not None and publication is not RELEASED:
+    if server.on_acknowledged is not None and publication is not RELEASED and publication.is_followed:
         server.on_acknowledged(session, publication)
 
 
-def _over(connection: Connection, session: Session, packet_id: int) -> None:
+def _over(connection: Connection, session: Session, packet_id: int, at_qos_1: Publication | None = None) -> None:
     """A publish is not in flight any more: there may be room for what waited."""
     server = connection.server
     if session.key:
-        _store_end(connection, session, packet_id)
+        if at_qos_1 is not None and at_qos_1.position is not None:
+            server.cursors.moved(session, at_qos_1.topic_name, at_qos_1.position)
+        else:
+            _store_end(connection, session, packet_id)
     waits = session.queue or connection.redeliveries
     if waits or ((session.cursors or session.queued) and session.half_window_freed()):
         server.read_on(connection)
@@ -370,5 +432,6 @@ def _release(connection: Connection, packet_id: int, is_stored: bool) -> None:
         return
     session = connection.session
     if session is not None and session.exactly_once.get(packet_id):
-        session.inflight[packet_id] = RELEASED
+        publication, session.inflight[packet_id] = session.inflight[packet_id], RELEASED
+        _tell_acknowledged(connection, session, publication)
     connection.write(pubrel_bytes(packet_id))

@@ -13,11 +13,12 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
-from recado.broker import reading, receiving, sending
+from recado.broker import addressing, reading, receiving, sending
 from recado.broker.connection import Connection
 from recado.broker.counters import Counters
+from recado.broker.cursors import Cursors
 from recado.broker.deadlines import Deadlines
 from recado.broker.forwarding import Forwarding
 from recado.broker.holds import CONGESTED, TOO_FAST
@@ -33,6 +34,7 @@ from recado.broker.storage import (
     Change,
     Enqueue,
     Entry,
+    QueueStorage,
     Received,
     Storage,
 )
@@ -69,7 +71,8 @@ class Server:
         self.retained = Retaining(self)
         self.sessions = Sessions(self)
         self.queue_room = QueueRoom(self)
-        self.log_reads = asyncio.Semaphore(limits.log_reads_max)
+        self.reads = asyncio.Semaphore(limits.reads_max)
+        self.cursors = Cursors(self)
         self.sys_topics = SysTopics(self)
         self.forwarding = Forwarding()
         self._last_position = 0
@@ -101,8 +104,17 @@ class Server:
                 connection.release(TOO_FAST)
 
     def wait_for_tick(self, connection: Connection) -> None:
-        """Read the connection again when the next second begins."""
-        self._until_tick.append(connection)
+        """Do not read the connection until the next second begins."""
+        if not connection.held & TOO_FAST:
+            self._until_tick.append(connection)
+            connection.hold(TOO_FAST)
+
+    def slow_down(self, session: Session) -> None:
+        """For a hook that takes more than it would like: nothing more is read from the session's connection within this
+        second, and nothing is lost."""
+        connection: Connection | None = session.connection
+        if connection is not None:
+            self.wait_for_tick(connection)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a piece of work to its end; an error in it is logged."""
@@ -161,6 +173,12 @@ class Server:
             if cut_off is not None:
                 cut_off.disconnect(reason_code, text)
 
+    def end_sessions(self, user: str, reason_code: ReasonCode, text: str) -> None:
+        """Cut off the connections of a user, and end the sessions that would outlive them."""
+        self.disconnect_user(user, reason_code, text)
+        for session in self.sessions.of(user):
+            self.sessions.end(session)
+
     def cut_off(self, connection: Connection, reason_code: ReasonCode, text: str) -> None:
         """Disconnect once the fan-out that is going on is over: it may not lose a session under its hands."""
         connection.count_refusal(reason_code, detail=text)
@@ -176,6 +194,11 @@ class Server:
         self.router.forget_routes()
 
     # Storage
+
+    @property
+    def queues(self) -> QueueStorage:
+        """The storage of a server whose hooks have publishes routed, and sessions queued for."""
+        return cast(QueueStorage, self.storage)
 
     def store(self, *changes: Change, done: Callable[[bool], None] | None = None) -> None:
         """Write a transaction; see `Storage.write`."""
@@ -304,14 +327,14 @@ class Server:
                             continue
                 self._send_to(subscription, publication, origin, deliveries, waits)
             except Exception:
-                _failed_to_deliver(connection)
+                sending.failed_to_deliver(connection)
         for group in route.groups:
             member = group.next(_is_ready)
             if member is not None:
                 try:
                     self._send_to(member, publication, None, deliveries, waits)
                 except Exception:
-                    _failed_to_deliver(member.session.connection)
+                    sending.failed_to_deliver(member.session.connection)
         if deliveries:
             entries = [each.entry for each in deliveries if each.entry.key]
             if entries:
@@ -384,34 +407,23 @@ class Server:
 
     def publish_to(self, publication: Publication, audience: frozenset[str], origin: object = None) -> None:
         """Send a publication to the audience's sessions that subscribed to it. `origin` is the session it came from."""
-        for session, subscription in self.router.matches(publication.topic_name, audience):
-            if session is origin:
-                own = subscription.own()
-                if own is None:
-                    session.skip(publication.topic_name, publication.position, self.limits.own_positions_max)
-                    continue
-                subscription = own
-            connection = session.connection
-            if connection is None:
-                continue
-            qos = min(subscription.qos, publication.qos)
-            try:
-                if publication.position is None:
-                    sending.deliver(connection, session, publication, qos, False, subscription.identifiers)
-                else:
-                    sending.deliver_from_log(connection, session, publication, qos, subscription.identifiers)
-            except Exception:
-                _failed_to_deliver(connection)
+        addressing.publish_to(self, publication, audience, origin)
 
-    def settling(self, session: Session, publish: Publish) -> Settle:
-        """For a hook that takes a client's publish: what to call, once, when it is over. A will needs no answer."""
+    def settling(self, session: Session, publish: Publish, is_kept_with_it: bool = False) -> Settle:
+        """For a hook that takes a client's publish: what to call, once, when it is over. A will needs no answer.
+
+        `is_kept_with_it`: what becomes of the publish is durable together with its packet id (QoS 2, a session that is
+        kept), so nothing more must be stored."""
         connection: Connection | None = session.connection
-        return _no_answer if connection is None else partial(receiving.settle, connection, session, publish)
+        if connection is None:
+            return _no_answer
+        if publish.qos == 2 and session.key and not is_kept_with_it:
+            return partial(receiving.store_and_settle, connection, session, publish)
+        return partial(receiving.settle, connection, session, publish)
 
     def stop_log(self, user: str, topic_name: str) -> None:
-        """The user may not read this log any more: nothing more of it is read for any session of the user."""
-        for session in self.sessions.of(user):
-            session.cursors.pop(topic_name, None)
+        """The user may not read this log any more: nothing more of it goes to any session of the user."""
+        self.sessions.stop_log(user, topic_name)
 
     def read_on(self, connection: Connection) -> None:
         """Send on what waited for room, if there is some."""
@@ -444,7 +456,7 @@ def _settle(pending: Sequence[Pending], is_stored: bool) -> None:
         try:
             each.settle(is_stored)
         except Exception:
-            _failed_to_deliver(each.connection if isinstance(each, PendingDelivery) else None)
+            sending.failed_to_deliver(each.connection if isinstance(each, PendingDelivery) else None)
 
 
 def _settle_and_answer(pending: Sequence[Pending], answer: Callable[[bool], None], is_stored: bool) -> None:
@@ -454,13 +466,6 @@ def _settle_and_answer(pending: Sequence[Pending], answer: Callable[[bool], None
 
 def _no_answer(reason_code: ReasonCode, text: str) -> None:
     pass
-
-
-def _failed_to_deliver(connection: Connection | None) -> None:
-    """One connection's trouble is nobody else's."""
-    _log.exception("a publication could not be delivered")
-    if connection is not None:
-        connection.abort_transport()
 
 
 def _is_ready(session: Session) -> bool:

@@ -10,12 +10,15 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from recado.broker import sending
+from recado.broker.cursors import in_flight
 from recado.broker.hooks import Refused
 from recado.broker.storage import (
     Change,
+    Delivery,
     EndSession,
     Resumed,
     SaveSession,
@@ -83,6 +86,10 @@ class _Ending:
         self.store()
 
 
+def _is_publish(delivery: Delivery) -> bool:
+    return delivery.publication is not None
+
+
 def subscription_of(session: Session, request: SubscriptionRequest, identifier: int) -> Subscription:
     """A subscription as granted: `request.qos` is what the client gets."""
     identifiers = (identifier,) if identifier else ()
@@ -96,14 +103,18 @@ class Sessions:
         self._server = server
         self._by_user: dict[str, dict[str, Session]] = {}
         self._last_key = 0
-        self._reading = asyncio.Semaphore(server.limits.log_reads_max)
+        self._reading = asyncio.Semaphore(server.limits.reads_max)
         self._reads: dict[int, asyncio.Future[Resumed | None]] = {}  # by the key of the session
+        self._outdated: set[Session] = set()  # what is being read of them may hold what they may not have any more
         self.kept = 0
         """Sessions that outlive their connection, now with one or without."""
 
     def __iter__(self) -> Iterator[Session]:
         for own in self._by_user.values():
             yield from own.values()
+
+    def __contains__(self, session: Session) -> bool:
+        return self._by_user.get(session.user, {}).get(session.client_id) is session
 
     def of(self, user: str) -> list[Session]:
         return list(self._by_user.get(user, {}).values())
@@ -210,8 +221,16 @@ class Sessions:
                 return None
             return await self.open(connection, connect, session.user, session.client_id)
         session.claimant = None
+        if session in self._outdated and not connection.is_closing():
+            self._outdated.discard(session)
+            return await self.open(connection, connect, session.user, session.client_id)
         if flows is not None and is_stored and not connection.is_closing():
-            return Opened(session, True, flows)
+            if len(flows.behind) <= self._server.limits.log_cursors_max:
+                return Opened(session, True, flows)
+            self.end(session)  # its client reads the history anew, as it would after a longer absence
+            return await self._begin(connection, connect, session.user, session.client_id, session.key)
+        self._outdated.discard(session)
+        session.cursors.clear()
         self._save(session, session.lapse.ended_at_ms)  # as it was
         if connection.is_closing():
             return None
@@ -273,8 +292,9 @@ class Sessions:
         self._server.router.attached(session)
         inflight = [(each.packet_id, each.publication or RELEASED, each.qos) for each in flows.inflight]
         session.resume(inflight, flows.received)
+        self._resume_logs(session, flows)
         # PUBRELs first: a publish waits for room in Receive Maximum, which PUBCOMP makes.
-        redeliveries = sorted(flows.inflight, key=lambda each: each.publication is not None)
+        redeliveries = sorted(map(self._as_subscribed(session), flows.inflight), key=_is_publish)
         connection.redeliveries = deque(redeliveries) if redeliveries else None
         connection.received_before = set(flows.received) if flows.received else None
         if session.lapse is not None:
@@ -282,11 +302,51 @@ class Sessions:
             session.lapse = None
         return session
 
-    def _save(self, session: Session, ended_at_ms: int | None) -> None:
+    def _as_subscribed(self, session: Session) -> Callable[[Delivery], Delivery]:
+        """What comes from a log has the identifiers of the subscription as it is now."""
+
+        def complete(delivery: Delivery) -> Delivery:
+            publication = delivery.publication
+            if publication is None or publication.position is None:
+                return delivery
+            granted = self._server.router.granted(session, publication.topic_name)
+            return delivery if granted is None else delivery._replace(identifiers=granted.identifiers)
+
+        return complete
+
+    def _resume_logs(self, session: Session, flows: Resumed) -> None:
+        """Read on in the logs where the session is behind. What was published since they were looked at, it has noted
+        already (`missed`)."""
+        again: dict[str, int] = {}
+        for publication in session.inflight.values():
+            if publication is not RELEASED and publication.position is not None:
+                again[publication.topic_name] = max(again.get(publication.topic_name, 0), publication.position)
+        for topic_name, had, last in flows.behind:
+            granted = self._server.router.granted(session, topic_name)
+            if granted is not None and granted.qos:
+                session.resume_log(topic_name, max(had, again.get(topic_name, 0)), last)
+
+    def missed(self, session: Session, topic_name: str, position: int) -> None:
+        """A publication of a log went past a session without a connection. If one is about to get it, the logs are just
+        being looked at: what may not have been in them yet is noted, to be read from there."""
+        if session.claimant is not None and session.admits(topic_name, position):
+            session.fall_behind(topic_name, position)
+
+    def stop_log(self, user: str, topic_name: str) -> None:
+        """The user may not read this log any more: nothing more of it is read, or sent again, for any session."""
+        for session in self.of(user):
+            session.cursors.pop(topic_name, None)
+            self._server.cursors.forget(session, topic_name)
+            if session.connection is not None:
+                sending.drop_log(session.connection, session, topic_name)
+            elif session.claimant is not None:
+                self._outdated.add(session)
+
+    def _save(self, session: Session, ended_at_ms: int | None, *changes: Change) -> None:
         row = SaveSession(
             session.key, session.user, session.client_id, session.expiry_interval, ended_at_ms, session.will
         )
-        self._server.store(row)
+        self._server.store(*changes, row)
 
     # The end of a connection
 
@@ -297,14 +357,15 @@ class Sessions:
             return
         session.connection = None
         self._server.router.detached(session)
+        flows = [*self._server.cursors.take(session), *in_flight(session)]
         session.let_go()
         self._server.hooks.on_disconnected(session, reason_code)
-        if session.key and session.expiry_interval:
+        if session.key and session.expiry_interval:  # [MQTT5-3.1.2-23]
             now_ms = time.time_ns() // 1_000_000
-            self._save(session, now_ms)
+            self._save(session, now_ms, *flows)
             self._let_lapse(session, now_ms, now_ms)
         else:
-            self.end(session)  # [MQTT5-3.1.2-23]
+            self.end(session)
 
     def _let_lapse(self, session: Session, now_ms: int, ended_at_ms: int) -> None:
         now = self._server.deadlines.tick

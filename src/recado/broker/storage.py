@@ -4,8 +4,9 @@ Changes are handed over in transactions: either all of one is durable or nothing
 in which they were written, many at a time, and reads see every change that was written before them. So one thing never
 overtakes another: a message is in a session's queue before the read that resumes it, or after.
 
-A session's queue and its publishes in flight are only here, never in memory as a whole: the server holds counts, and
-reads on (`claim`) when a session has room.
+What a session has no room for is in one of two places, never in memory as a whole. Topics that are open to whoever
+subscribed have a queue in a `QueueStorage`: the server holds counts, and reads on (`claim`) when there is room. A topic
+that is a log needs none: the storage keeps how far the session is in it.
 """
 
 from __future__ import annotations
@@ -104,6 +105,33 @@ class Forgotten(NamedTuple):
     packet_id: int
 
 
+class InFlight(NamedTuple):
+    """A publication of a log is in flight. Of QoS 2 that is durable before it is sent, and counts as had from then on;
+    of QoS 1 it is said when the connection ends."""
+
+    key: int
+    packet_id: int
+    topic_name: str
+    position: int
+    qos: int
+
+
+class SaveCursor(NamedTuple):
+    """The session's client has all of a log up to a position. It never goes back by this."""
+
+    key: int
+    topic_name: str
+    position: int
+
+
+class StartAfter(NamedTuple):
+    """The session's client wants a log from a position on, whatever it had before."""
+
+    key: int
+    topic_name: str
+    position: int
+
+
 Change = (
     SaveSession
     | EndSession
@@ -116,6 +144,9 @@ Change = (
     | Released
     | Received
     | Forgotten
+    | InFlight
+    | SaveCursor
+    | StartAfter
 )
 
 
@@ -148,12 +179,24 @@ class Delivery(NamedTuple):
     identifiers: tuple[int, ...]
 
 
+class LogPosition(NamedTuple):
+    """A log of which a session has all up to `had`, and which goes on to `last`."""
+
+    topic_name: str
+    had: int
+    last: int
+
+
 class Resumed(NamedTuple):
-    """A session's flows: its publishes in flight in the order in which they were first sent, and the packet ids of
-    QoS 2 publishes that came and are not released yet."""
+    """A session's flows: its publishes in flight in the order in which they were first sent, the packet ids of QoS 2
+    publishes that came and are not released yet, and the logs in which it is behind.
+
+    What of a log was in flight at QoS 1 is handed over: the storage does not have it any more. What the user may not
+    read any more is not among it."""
 
     inflight: list[Delivery]
     received: list[int]
+    behind: Sequence[LogPosition] = ()
 
 
 class Claimed(NamedTuple):
@@ -191,6 +234,13 @@ class Storage(Protocol):
     async def resume(self, key: int) -> Resumed:
         """Raises StorageFailed."""
 
+    async def close(self) -> None:
+        """Commit what was written, then close. Reads, claims and the like that wait for their turn fail. Idempotent."""
+
+
+class QueueStorage(Storage, Protocol):
+    """A storage that also has the queues of sessions, and takes Enqueue, Retain and ClearRetained."""
+
     async def claim(self, key: int, packet_ids: Sequence[int], now_ms: int) -> Claimed:
         """Take up to `len(packet_ids)` publishes from the head of a session's queue into flight, in order. Those that
         have expired are dropped. Durable when it returns. Raises StorageFailed.
@@ -202,6 +252,3 @@ class Storage(Protocol):
         """Drop what has expired from a session's queue, wherever in it. The server asks when it finds the queue full,
         and something in it has expired; until it returns, the queue may grow to twice its bounds. Raises
         StorageFailed."""
-
-    async def close(self) -> None:
-        """Commit what was written, then close. Reads, claims and the like that wait for their turn fail. Idempotent."""

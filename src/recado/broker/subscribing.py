@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from recado.broker.hooks import Refused
 from recado.broker.sending import send_waiting, wait
 from recado.broker.sessions import subscription_of
-from recado.broker.storage import Change, DeleteSubscription, SaveSubscription
+from recado.broker.storage import Change, DeleteSubscription, SaveSubscription, StartAfter
 from recado.mqtt.packets import Suback, Subscribe, SubscriptionRequest, Unsuback, Unsubscribe
 from recado.mqtt.properties import PropertyId
 from recado.mqtt.reason_codes import ProtocolError, ReasonCode
@@ -22,7 +22,7 @@ from recado.mqtt.topics import has_wildcard, split_share, validate_topic_filter
 
 if TYPE_CHECKING:
     from recado.broker.connection import Connection
-    from recado.broker.server import Pending
+    from recado.broker.server import Pending, Server
 
 _FILTERS_AT_ONCE = 20
 
@@ -88,6 +88,9 @@ async def _start(
     for topic_name, position in positions.items():
         if server.router.granted(session, topic_name) is not None:
             session.start_after(topic_name, position)
+            if session.key:
+                server.cursors.forget(session, topic_name)
+                step.changes.append(StartAfter(session.key, topic_name, position))
     step.answer = Suback(subscribe.packet_id, reason_codes)
     for subscription in wanting:  # with a turn for everybody else in between: to look through many topics takes time
         _add_retained(step, subscription)
@@ -222,9 +225,15 @@ def on_unsubscribe(connection: Connection, unsubscribe: Unsubscribe) -> None:
             router.unsubscribe(session, topic_filter)
             if session.key:
                 step.changes.append(DeleteSubscription(session.key, topic_filter))
-                step.undo.append(partial(router.subscribe, former))
+                step.undo.append(partial(_keep, connection.server, former))
     step.answer = Unsuback(unsubscribe.packet_id, reason_codes)
     connection.ask(_unsubscribed(step))
+
+
+def _keep(server: Server, former: Subscription) -> None:
+    """The storage could not forget a subscription: the session has it still, unless that has ended meanwhile."""
+    if former.session in server.sessions:
+        server.router.subscribe(former)
 
 
 async def _unsubscribed(step: _Step) -> None:

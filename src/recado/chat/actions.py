@@ -4,37 +4,85 @@ An action checks form and limits, then asks the store, which checks membership i
 `ChatError`s; what an action returned is committed.
 """
 
+import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
 
 from recado.chat import conversation as conversations
 from recado.chat.conversation import ConversationDraft, ConversationView
-from recado.chat.errors import Invalid, no_such_conversation
-from recado.chat.event import read_signal, typing_signal
+from recado.chat.errors import Invalid, RateLimited, no_such_conversation
+from recado.chat.event import Committed, typing_signal
 from recado.chat.ids import RANDOM_BITS, check_id, time_ordered_id
 from recado.chat.membership import MembershipCache
-from recado.chat.message import MessageDraft, check_draft
+from recado.chat.message import MessageDraft, check_body, check_draft
 from recado.chat.policy import ChatLimits
+from recado.chat.presence import Presence
 from recado.chat.principal import Principal
-from recado.ports import Broker, ConversationPage, EventPage, NewConversation, NewMessage, ReadMark, Sent, Store
+from recado.chat.receipts import ReadMarks, Receipts
+from recado.chat.signal_rates import SignalRates, TypingRenewals
+from recado.ports import (
+    Broker,
+    Changed,
+    ConversationPage,
+    EventPage,
+    MessageChange,
+    NewConversation,
+    NewMessage,
+    ReadMark,
+    Receipt,
+    Received,
+    Sent,
+    Store,
+)
 
 SEQ_MAX = 2**53 - 1  # what a JavaScript client can count to
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Chat:
-    """What the actions act on, made by the wiring."""
+    """What the actions act on, made by the wiring on the running event loop."""
 
     store: Store
     broker: Broker
     members: MembershipCache
     limits: ChatLimits
     now_ms: Callable[[], int]
+    receipts: Receipts = field(init=False)
+    read_marks: ReadMarks = field(init=False)
+    presence: Presence = field(init=False)
+    signal_rates: SignalRates = field(init=False)
+    typing: TypingRenewals = field(init=False)
+
+    def __post_init__(self) -> None:
+        limits = self.limits
+        loop = asyncio.get_running_loop()
+        self.receipts = Receipts(self.store, self.broker, self.members, limits)
+        self.read_marks = ReadMarks(self.store, self.broker, self.members, limits)
+        self.presence = Presence(self.store, self.broker, self.members, limits, self.now_ms, loop)
+        self.signal_rates = SignalRates(limits.signal_rate_max, loop.time)
+        self.typing = TypingRenewals(limits.typing_interval_ms / 1000, limits.typing_remembered_max, loop.time)
+
+    def apply(self, committed: Sequence[Committed]) -> None:
+        """Follow what was committed, once the members have been sent it."""
+        self.receipts.apply(committed)
+        self.typing.apply(committed)
+
+    async def close(self) -> None:
+        """Write what only memory has, while the store still takes it; nobody is told any more who comes and goes."""
+        self.presence.close()
+        await self.receipts.close()
 
 
 def send_message(
-    chat: Chat, principal: Principal, conversation: str, draft: MessageDraft, origin: object = None
+    chat: Chat,
+    principal: Principal,
+    conversation: str,
+    draft: MessageDraft,
+    origin: object = None,
+    received: Received | None = None,
 ) -> Awaitable[Sent]:
     """Append a message to the log; a retry of an id that this sender has sent returns the first event.
 
@@ -45,7 +93,29 @@ def send_message(
     now = chat.now_ms()
     message_id = draft.id or _new_id(now)
     sender = principal.require_user()
-    return chat.store.append_message(NewMessage(conversation, sender, message_id, draft.body, now, origin))
+    return chat.store.append_message(NewMessage(conversation, sender, message_id, draft.body, now, origin, received))
+
+
+async def edit_message(chat: Chat, principal: Principal, conversation: str, seq: int, body: str) -> Changed:
+    """Give a message another body. A user may change its own messages, for a while; the host acting as itself any.
+
+    Raises Invalid, TooLarge, NotFound, Forbidden, Conflict for what is no message or deleted, Unavailable.
+    """
+    check_body(body, chat.limits.body_bytes_max)
+    return await _change_message(chat, principal, conversation, seq, body)
+
+
+async def delete_message(chat: Chat, principal: Principal, conversation: str, seq: int) -> Changed:
+    """Erase a message's body; its entry stays. Who may, and what is raised, as for `edit_message`."""
+    return await _change_message(chat, principal, conversation, seq, None)
+
+
+async def _change_message(chat: Chat, principal: Principal, conversation: str, seq: int, body: str | None) -> Changed:
+    check_id(conversation, "conversation id")
+    _check_seq(seq, "seq")
+    now = chat.now_ms()
+    since = now - chat.limits.message_change_window_s * 1000
+    return await chat.store.change_message(MessageChange(conversation, seq, _viewer(principal), body, now, since))
 
 
 async def put_conversation(
@@ -61,20 +131,22 @@ async def put_conversation(
     check_id(key, "conversation id")
     draft = conversations.check_draft(draft, chat.limits)
     new = NewConversation(key, draft.members, draft.subject, draft.metadata, principal.user, now)
-    return await chat.store.put_conversation(new)
+    view, created = await chat.store.put_conversation(new)
+    return _with_online(chat, view), created
 
 
 async def read_conversation(chat: Chat, principal: Principal, conversation: str) -> ConversationView:
     """Raises NotFound for one that is unknown or not the caller's."""
     check_id(conversation, "conversation id")
-    return await chat.store.conversation(conversation, _viewer(principal))
+    return _with_online(chat, await chat.store.conversation(conversation, _viewer(principal)))
 
 
 async def list_conversations(
     chat: Chat, principal: Principal, cursor: str | None, limit: int | None
 ) -> ConversationPage:
     """The caller's conversations, newest activity first."""
-    return await chat.store.conversations(principal.require_user(), cursor, _page(chat, limit))
+    page = await chat.store.conversations(principal.require_user(), cursor, _page(chat, limit))
+    return page._replace(conversations=[_with_online(chat, view) for view in page.conversations])
 
 
 async def add_member(chat: Chat, principal: Principal, conversation: str, user: str) -> tuple[ConversationView, bool]:
@@ -83,7 +155,7 @@ async def add_member(chat: Chat, principal: Principal, conversation: str, user: 
     check_id(conversation, "conversation id")
     check_id(user, "user id")
     added = await chat.store.put_member(conversation, user, principal.user, chat.now_ms(), chat.limits.members_max)
-    return await chat.store.conversation(conversation, None), added
+    return _with_online(chat, await chat.store.conversation(conversation, None)), added
 
 
 async def remove_member(chat: Chat, principal: Principal, conversation: str, user: str) -> ConversationView:
@@ -92,7 +164,42 @@ async def remove_member(chat: Chat, principal: Principal, conversation: str, use
     check_id(conversation, "conversation id")
     check_id(user, "user id")
     await chat.store.remove_member(conversation, user, principal.user, chat.now_ms())
-    return await chat.store.conversation(conversation, None)
+    return _with_online(chat, await chat.store.conversation(conversation, None))
+
+
+async def erase_conversation(chat: Chat, principal: Principal, conversation: str) -> None:
+    """Host only: leave nothing of it but its id, which is never used again. Raises NotFound if it never was."""
+    principal.require_host()
+    check_id(conversation, "conversation id")
+    await chat.store.erase_conversation(conversation, chat.now_ms())
+
+
+async def erase_user(chat: Chat, principal: Principal, user: str) -> None:
+    """Host only: take the user out of every conversation, erase what it wrote, and end its sessions."""
+    principal.require_host()
+    check_id(user, "user id")
+    await chat.store.erase_user(user, chat.now_ms())
+    chat.broker.disconnect(user)
+
+
+async def end_sessions(chat: Chat, principal: Principal, user: str) -> None:
+    """Host only: cut off the user's connections now, and end its kept sessions. It may connect again."""
+    principal.require_host()
+    check_id(user, "user id")
+    chat.broker.disconnect(user)
+
+
+async def read_receipts(chat: Chat, principal: Principal, conversation: str) -> list[Receipt]:
+    """How far each member is; empty above `receipt_members_max` members. Raises NotFound."""
+    check_id(conversation, "conversation id")
+    return await chat.store.receipts(conversation, _viewer(principal), chat.limits.receipt_members_max)
+
+
+def _with_online(chat: Chat, view: ConversationView) -> ConversationView:
+    """The view with those of its members who are there now, unless there are too many to say so."""
+    if len(view.members) > chat.limits.receipt_members_max:
+        return view
+    return msgspec.structs.replace(view, online=chat.presence.online(view.members))
 
 
 async def read_events(
@@ -101,21 +208,24 @@ async def read_events(
     """A page of the log: past `after`, or the newest before `before`."""
     check_id(conversation, "conversation id")
     for name, seq in (("after", after), ("before", before)):
-        if seq is not None and not 0 <= seq <= SEQ_MAX:
-            raise Invalid(f"{name} must be a seq from 0 to {SEQ_MAX}, not {seq}")
+        if seq is not None:
+            _check_seq(seq, name)
     return await chat.store.events(conversation, _viewer(principal), after, before, _page(chat, limit))
 
 
-async def mark_read(chat: Chat, principal: Principal, conversation: str, seq: int) -> ReadMark:
-    """Move the caller's read cursor forward and tell the other members; it never goes back."""
+async def mark_read(
+    chat: Chat, principal: Principal, conversation: str, seq: int, *, is_paced: bool = False
+) -> ReadMark:
+    """Move the caller's read cursor forward and tell the other members; it never goes back. What is read is delivered.
+
+    Raises RateLimited, unless the caller is paced: then its door has counted the signal, and makes it wait instead.
+    """
     check_id(conversation, "conversation id")
-    if not 0 <= seq <= SEQ_MAX:
-        raise Invalid(f"seq must be 0 to {SEQ_MAX}, not {seq}")
+    _check_seq(seq, "seq")
     user = principal.require_user()
-    mark = await chat.store.mark_read(conversation, user, seq)
-    if mark.moved and len(mark.members) <= chat.limits.receipt_members_max:
-        chat.broker.signal(conversation, mark.members, read_signal(user, mark.read_up_to))
-    return mark
+    if not is_paced:
+        _take_signal(chat, user)
+    return await chat.read_marks.mark(conversation, user, seq)
 
 
 async def count_unread(chat: Chat, principal: Principal, conversation: str, read_up_to: int) -> int:
@@ -123,14 +233,24 @@ async def count_unread(chat: Chat, principal: Principal, conversation: str, read
     return await chat.store.unread_count(conversation, principal.require_user(), read_up_to)
 
 
-async def signal_typing(chat: Chat, principal: Principal, conversation: str) -> None:
-    """Tell the members who are there that the caller is typing. Raises NotFound."""
+async def signal_typing(chat: Chat, principal: Principal, conversation: str, *, is_paced: bool = False) -> None:
+    """Tell the members who are there that the caller is typing, unless they have just heard it. Raises NotFound, and
+    RateLimited as `mark_read`."""
     check_id(conversation, "conversation id")
     user = principal.require_user()
+    if not is_paced:
+        _take_signal(chat, user)
     members = await chat.members.members(conversation)
     if user not in members:
         raise no_such_conversation(conversation)
-    chat.broker.signal(conversation, members, typing_signal(user))
+    if chat.typing.is_news(conversation, user):
+        chat.broker.signal(conversation, members, typing_signal(user, chat.limits.typing_for_ms))
+
+
+def _take_signal(chat: Chat, user: str) -> None:
+    if not chat.signal_rates.take(user):
+        text = f"a user may send {chat.limits.signal_rate_max} signals a second; try again in a second"
+        raise RateLimited(text, retry_after_s=1)
 
 
 async def check_ready(chat: Chat) -> None:
@@ -145,6 +265,11 @@ def _new_id(now_ms: int) -> str:
 def _viewer(principal: Principal) -> str | None:
     """Whose eyes a read goes through: the user's, or none for the host acting as itself, which sees everything."""
     return None if principal.is_host and principal.user is None else principal.require_user()
+
+
+def _check_seq(seq: int, what: str) -> None:
+    if not 0 <= seq <= SEQ_MAX:
+        raise Invalid(f"{what} must be a seq from 0 to {SEQ_MAX}, not {seq}")
 
 
 def _page(chat: Chat, limit: int | None) -> int:

@@ -18,11 +18,12 @@ class ConversationDraft(msgspec.Struct, forbid_unknown_fields=True):
     metadata: msgspec.Raw | None = None
 
 
-class ConversationView(msgspec.Struct, frozen=True):
+class ConversationView(msgspec.Struct, frozen=True, omit_defaults=True):
     """A conversation as one user sees it. Times are ms since the epoch.
 
     `read_up_to` and `unread_count` are the asking user's; `unread_count` counts others' messages only, among the
-    first `unread_count_max` events past the cursor.
+    first `unread_count_max` events past the cursor. `online` are the members who are there now; left out in a
+    conversation of more than `receipt_members_max`.
     """
 
     id: str
@@ -35,6 +36,7 @@ class ConversationView(msgspec.Struct, frozen=True):
     last_event: Event | None
     read_up_to: int
     unread_count: int
+    online: list[str] | None = None
 
 
 def check_draft(draft: ConversationDraft, limits: ChatLimits) -> ConversationDraft:

@@ -12,8 +12,9 @@ _encode = msgspec.json.Encoder().encode
 class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One entry of a conversation's log. `at` is ms since the epoch; no `type` means a message.
 
-    `id` and `body` belong to messages; `user` to member_added and member_removed; `subject` and `metadata` to
-    conversation_changed.
+    `id`, `body` and `edited_at` (ms since the epoch) belong to messages; `user` to member_added, member_removed and
+    user_erased; `subject` and `metadata` to conversation_changed. `target` is the message that edited and deleted are
+    about; a message that was deleted is itself of the type deleted, with its `id` and without a target.
     """
 
     seq: int
@@ -25,11 +26,17 @@ class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     user: str | None = None
     subject: str | None = None
     metadata: msgspec.Raw | None = None
+    target: int | None = None
+    edited_at: int | None = None
 
 
 MEMBER_ADDED = "member_added"
 MEMBER_REMOVED = "member_removed"
 CONVERSATION_CHANGED = "conversation_changed"
+EDITED = "edited"
+DELETED = "deleted"
+USER_ERASED = "user_erased"
+CONVERSATION_ERASED = "conversation_erased"
 
 
 class Committed(msgspec.Struct, frozen=True):
@@ -44,6 +51,8 @@ class Committed(msgspec.Struct, frozen=True):
     origin: object = None
 
     def members_after(self) -> frozenset[str]:
+        if self.event.type == CONVERSATION_ERASED:
+            return frozenset()
         if self.event.type == MEMBER_REMOVED and self.event.user is not None:
             return self.recipients - {self.event.user}
         return self.recipients
@@ -54,8 +63,24 @@ def encode_event(event: Event) -> bytes:
     return _encode(event)
 
 
-def typing_signal(sender: str) -> bytes:
-    return _encode({"type": "typing", "from": sender})
+def is_sent_by(encoded: bytes, seq: int, user: str) -> bool:
+    """Whether an encoded event with that seq is `user`'s own; it looks at the first fields and decodes nothing."""
+    return encoded.startswith(f'{{"seq":{seq},"from":"{user}"'.encode())
+
+
+def typing_signal(sender: str, for_ms: int) -> bytes:
+    return _encode({"type": "typing", "from": sender, "for_ms": for_ms})
+
+
+def delivered_signal(sender: str, seq: int) -> bytes:
+    return _encode({"type": "delivered", "from": sender, "seq": seq})
+
+
+def presence_signal(sender: str, last_seen: int | None) -> bytes:
+    """`last_seen` is in ms since the epoch, None for who is online."""
+    if last_seen is None:
+        return _encode({"type": "presence", "from": sender, "online": True})
+    return _encode({"type": "presence", "from": sender, "online": False, "last_seen": last_seen})
 
 
 def read_signal(sender: str, seq: int) -> bytes:

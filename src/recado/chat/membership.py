@@ -8,8 +8,10 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from recado.chat.event import MEMBER_ADDED, MEMBER_REMOVED, Committed
+from recado.chat.event import CONVERSATION_ERASED, MEMBER_ADDED, MEMBER_REMOVED, Committed
 from recado.ports import Membership, Store
+
+_OF_MEMBERSHIP = frozenset({MEMBER_ADDED, MEMBER_REMOVED, CONVERSATION_ERASED})
 
 
 class MembershipCache:
@@ -25,6 +27,11 @@ class MembershipCache:
             await self._read(conversation)
         self._members.move_to_end(conversation)
         return members
+
+    def without_removed(self, conversation: str, users: frozenset[str]) -> frozenset[str]:
+        """Of users who were members when the store was asked, those whom no removal has taken out since."""
+        members = self._members.get(conversation)
+        return users if members is None else users & members
 
     async def _read(self, conversation: str) -> None:
         """Read the store, one read for all who ask meanwhile."""
@@ -42,7 +49,7 @@ class MembershipCache:
 
     def apply(self, committed: Sequence[Committed]) -> None:
         for entry in committed:
-            if entry.event.type == MEMBER_ADDED or entry.event.type == MEMBER_REMOVED:
+            if entry.event.type in _OF_MEMBERSHIP:
                 self._reads.pop(entry.conversation, None)
                 self._remember(entry.conversation, entry.members_after())
 

@@ -18,6 +18,32 @@ class ChatLimits:
     page_default: int
     """The same when the caller names no limit."""
     receipt_members_max: int
-    """Above so many members, read receipts are stored but not signalled."""
+    """Above so many members, there are no receipts and no presence."""
+    receipts_interval_ms: int
+    """At least so long from one writing of delivered cursors to the next."""
+    receipts_pending_max: int
+    """Delivered cursors that wait for it."""
+    receipts_batch_max: int
+    """Delivered cursors that go to the store in one call."""
+    typing_for_ms: int
+    """How long somebody is shown as typing, unless it is renewed."""
+    typing_interval_ms: int
+    """Renewals within so long are not passed on."""
+    typing_remembered_max: int
+    """Who was last shown as typing, and where, for that."""
+    signal_rate_max: int
+    """Signals of one user in a second."""
+    presence_grace_s: int
+    """From the end of a user's last connection until the user is offline."""
+    presence_conversations_max: int
+    """A user's conversations, the most active first, whose members are told that it comes and goes."""
+    presence_reads_max: int
+    """Users at a time for whom the store is asked whom to tell."""
+    presence_pending_max: int
+    """Users who have come or gone and of whom nobody has been told yet."""
+    message_change_window_s: int
+    """How long a sender may edit and delete its message."""
+    sweep_interval_s: int
+    """From one search for messages past their retention to the next."""
     member_cache_entries_max: int
     """Conversations whose members are remembered in memory."""

@@ -53,11 +53,17 @@ class Asked(Generic[B]):
     def number(self, name: str) -> int | None:
         """A query parameter that is a whole number."""
         text = self.query.get(name)
-        if text is None:
-            return None
-        if not _NUMBER(text):
-            raise Invalid(f"{name} must be a whole number, not {text[:40]!r}")
-        return int(text)
+        return None if text is None else _number(name, text)
+
+    def path_number(self, name: str) -> int:
+        """A part of the path that is a whole number."""
+        return _number(name, self.path[name])
+
+
+def _number(name: str, text: str) -> int:
+    if not _NUMBER(text):
+        raise Invalid(f"{name} must be a whole number, not {text[:40]!r}")
+    return int(text)
 
 
 def read_headers(scope: Scope) -> Headers:

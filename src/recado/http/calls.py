@@ -25,11 +25,13 @@ from recado.http.settings import Access, HttpSettings
 from recado.http.shapes import (
     ConversationBody,
     ConversationsAnswer,
+    EditBody,
     EventsAnswer,
     HealthAnswer,
     MessageBody,
     ReadAnswer,
     ReadBody,
+    ReceiptAnswer,
     SessionAnswer,
     TokenAnswer,
     TokenBody,
@@ -41,6 +43,7 @@ Who = Literal["anyone", "user", "member", "host"]
 FORWARDING_HEADERS = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"})
 JSON_TEXT = Any  # a JSON document without a shape of its own
 PLAIN_TEXT = str
+NO_CONTENT = Answer(204, None, JSON_HEADERS[1:])
 
 
 @dataclass(slots=True)
@@ -79,6 +82,18 @@ async def send_message(door: Door, asked: Asked[MessageBody]) -> Answer:
     return Answer(201 if sent.created else 200, encode_event(sent.event))
 
 
+async def edit_message(door: Door, asked: Asked[EditBody]) -> Answer:
+    conversation, seq = asked.path["conversation"], asked.path_number("seq")
+    changed = await actions.edit_message(door.chat, asked.principal, conversation, seq, asked.body.body)
+    return Answer(200, encode_event(changed.event))
+
+
+async def delete_message(door: Door, asked: Asked[None]) -> Answer:
+    conversation, seq = asked.path["conversation"], asked.path_number("seq")
+    changed = await actions.delete_message(door.chat, asked.principal, conversation, seq)
+    return Answer(200, encode_event(changed.event))
+
+
 async def put_conversation(door: Door, asked: Asked[ConversationBody]) -> Answer:
     draft = asked.body.draft()
     view, created = await actions.put_conversation(door.chat, asked.principal, asked.path["conversation"], draft)
@@ -100,6 +115,21 @@ async def get_conversation(door: Door, asked: Asked[None]) -> Answer:
     return json_answer(200, await actions.read_conversation(door.chat, asked.principal, asked.path["conversation"]))
 
 
+async def delete_conversation(door: Door, asked: Asked[None]) -> Answer:
+    await actions.erase_conversation(door.chat, asked.principal, asked.path["conversation"])
+    return NO_CONTENT
+
+
+async def delete_user(door: Door, asked: Asked[None]) -> Answer:
+    await actions.erase_user(door.chat, asked.principal, asked.path["user"])
+    return NO_CONTENT
+
+
+async def delete_sessions(door: Door, asked: Asked[None]) -> Answer:
+    await actions.end_sessions(door.chat, asked.principal, asked.path["user"])
+    return NO_CONTENT
+
+
 async def put_member(door: Door, asked: Asked[None]) -> Answer:
     path = asked.path
     view, added = await actions.add_member(door.chat, asked.principal, path["conversation"], path["user"])
@@ -113,8 +143,13 @@ async def delete_member(door: Door, asked: Asked[None]) -> Answer:
 
 async def get_events(door: Door, asked: Asked[None]) -> Answer:
     after, before, limit = (asked.number(name) for name in ("after", "before", "limit"))
-    page = await actions.read_events(door.chat, asked.principal, asked.path["conversation"], after, before, limit)
-    return json_answer(200, EventsAnswer(page.events, page.last_seq))
+    conversation = asked.path["conversation"]
+    page = await actions.read_events(door.chat, asked.principal, conversation, after, before, limit)
+    receipts = [
+        ReceiptAnswer(each.user, each.delivered_up_to, each.read_up_to)
+        for each in await actions.read_receipts(door.chat, asked.principal, conversation)
+    ]
+    return json_answer(200, EventsAnswer(page.events, page.last_seq, receipts or None))
 
 
 async def put_read(door: Door, asked: Asked[ReadBody]) -> Answer:
@@ -125,7 +160,7 @@ async def put_read(door: Door, asked: Asked[ReadBody]) -> Answer:
 
 async def post_typing(door: Door, asked: Asked[None]) -> Answer:
     await actions.signal_typing(door.chat, asked.principal, asked.path["conversation"])
-    return Answer(204, None, JSON_HEADERS[1:])
+    return NO_CONTENT
 
 
 async def get_session(door: Door, asked: Asked[None]) -> Answer:
@@ -181,6 +216,8 @@ CURSOR = Parameter("cursor", "text", "`next_cursor` of the page before.")
 
 _CONVERSATION = "/v1/conversations/{conversation}"
 _MEMBER = _CONVERSATION + "/members/{user}"
+_MESSAGE = _CONVERSATION + "/messages/{seq}"
+_USER = "/v1/users/{user}"
 
 # Routes are tried in this order: sending a message, which is most of the traffic, comes first.
 CALLS: tuple[Call[Any], ...] = (
@@ -206,6 +243,28 @@ CALLS: tuple[Call[Any], ...] = (
         (AFTER, BEFORE, LIMIT),
     ),
     Call(
+        "PATCH",
+        _MESSAGE,
+        "patchMessage",
+        "Give a message another body: the sender for a while, the host acting as itself at any time.",
+        "member",
+        edit_message,
+        EditBody,
+        {200: Event},
+        errors=("conflict",),
+    ),
+    Call(
+        "DELETE",
+        _MESSAGE,
+        "deleteMessage",
+        "Erase a message's body: the sender for a while, the host acting as itself at any time.",
+        "member",
+        delete_message,
+        None,
+        {200: Event},
+        errors=("conflict",),
+    ),
+    Call(
         "PUT",
         _CONVERSATION + "/read",
         "putRead",
@@ -214,6 +273,7 @@ CALLS: tuple[Call[Any], ...] = (
         put_read,
         ReadBody,
         {200: ReadAnswer},
+        errors=("rate_limited",),
     ),
     Call(
         "POST",
@@ -224,6 +284,7 @@ CALLS: tuple[Call[Any], ...] = (
         post_typing,
         None,
         {204: None},
+        errors=("rate_limited",),
     ),
     Call(
         "GET",
@@ -268,6 +329,16 @@ CALLS: tuple[Call[Any], ...] = (
         errors=("conflict",),
     ),
     Call(
+        "DELETE",
+        _CONVERSATION,
+        "deleteConversation",
+        "Erase the conversation: its members, its log, everything but its id, which is never used again.",
+        "host",
+        delete_conversation,
+        None,
+        {204: None},
+    ),
+    Call(
         "PUT",
         _MEMBER,
         "putMember",
@@ -287,6 +358,26 @@ CALLS: tuple[Call[Any], ...] = (
         delete_member,
         None,
         {200: ConversationView},
+    ),
+    Call(
+        "DELETE",
+        _USER,
+        "deleteUser",
+        "Erase everything of a user: messages become deleted entries, memberships and sessions end.",
+        "host",
+        delete_user,
+        None,
+        {204: None},
+    ),
+    Call(
+        "DELETE",
+        _USER + "/sessions",
+        "deleteSessions",
+        "Cut off the user's connections now and end the sessions that would outlive them. It may connect again.",
+        "host",
+        delete_sessions,
+        None,
+        {204: None},
     ),
     Call(
         "GET",

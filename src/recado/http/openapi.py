@@ -18,7 +18,11 @@ from recado.http.shapes import id_schema
 Json = dict[str, Any]
 
 _REF = "#/components/schemas/{name}"
-_EXAMPLES = {"conversation": "order-4711", "user": "ana"}
+_PATH_SCHEMAS: Mapping[str, Json] = {
+    "conversation": {"type": "string", **id_schema("order-4711")},
+    "user": {"type": "string", **id_schema("ana")},
+    "seq": {"type": "integer", "minimum": 0, "maximum": SEQ_MAX},
+}
 _SECURITY: Mapping[Who, list[Json]] = {
     "anyone": [],
     "user": [{"userToken": []}],
@@ -38,6 +42,7 @@ _MEANING = {
     409: "conflict: the request contradicts what exists",
     413: "too_large: longer than its limit",
     415: "invalid: the body must be application/json",
+    429: "rate_limited: too much, too fast",
     500: "internal: the server failed",
     503: "unavailable: nothing was stored, trying again is right",
 }
@@ -76,7 +81,7 @@ def _operation(call: Call[Any], limits: ChatLimits) -> Json:
 
 def _parameters(call: Call[Any], limits: ChatLimits) -> list[Json]:
     parameters: list[Json] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", **id_schema(_EXAMPLES[name])}}
+        {"name": name, "in": "path", "required": True, "schema": _PATH_SCHEMAS[name]}
         for name in re.findall(r"{(\w+)}", call.path)
     ]
     parameters += [_query_parameter(parameter, limits) for parameter in call.query]
@@ -165,7 +170,8 @@ def _has_shape(shape: Any) -> bool:
 
 def _add_limits(schemas: Json, limits: ChatLimits, settings: HttpSettings) -> None:
     """This server's own numbers. Its lengths count bytes, these count characters: they are upper bounds."""
-    schemas["MessageBody"]["properties"]["body"]["maxLength"] = limits.body_bytes_max
+    for shape in ("MessageBody", "EditBody"):
+        schemas[shape]["properties"]["body"]["maxLength"] = limits.body_bytes_max
     schemas["ConversationBody"]["properties"]["members"]["description"] = (
         f"At most {limits.members_max} different users."
     )

@@ -46,6 +46,12 @@ class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return MessageDraft(self.body, self.id)
 
 
+class EditBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the message says from now on."""
+
+    body: Annotated[str, Meta(extra_json_schema={"minLength": 1, "examples": ["Chegou ontem!"]})]
+
+
 class ReadBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything up to the event `seq` has been read."""
 
@@ -74,11 +80,21 @@ class ConversationsAnswer(msgspec.Struct, frozen=True):
     next_cursor: str | None
 
 
-class EventsAnswer(msgspec.Struct, frozen=True):
-    """Events in order of seq; `last_seq` is the last of the whole log."""
+class ReceiptAnswer(msgspec.Struct, frozen=True):
+    """How far a member is: what has reached one of its devices, and what it has read."""
+
+    user: str
+    delivered_up_to: int
+    read_up_to: int
+
+
+class EventsAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Events in order of seq; `last_seq` is the last of the whole log. `receipts` has every member, and is left out in
+    conversations of many."""
 
     events: list[Event]
     last_seq: int
+    receipts: list[ReceiptAnswer] | None = None
 
 
 class ReadAnswer(msgspec.Struct, frozen=True):

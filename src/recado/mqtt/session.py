@@ -197,6 +197,13 @@ class Session:
         """There was no room to send `position`: it and what follows will be read from the log."""
         self.cursors[topic_name] = LogCursor(position - 1, known=position)
 
+    def resume_log(self, topic_name: str, had: int, last: int) -> None:
+        """The session has a log up to `had`, and it goes on to `last` at least."""
+        cursor = self.cursors.get(topic_name)
+        known = last if cursor is None else max(last, cursor.known)
+        if had < known:
+            self.cursors[topic_name] = LogCursor(had, known)
+
     def admits(self, topic_name: str, position: int) -> bool:
         """Whether a publication of a log may be sent now. Not if the session is behind, or was sent it from the log."""
         cursor = self.cursors.get(topic_name)
@@ -210,13 +217,13 @@ class Session:
         del self.cursors[topic_name]
         return True
 
-    def skip(self, topic_name: str, position: int | None, own_positions_max: int) -> None:
+    def skip(self, topic_name: str, position: int, own_positions_max: int) -> None:
         """The session published this itself under No Local: it is not sent, now or from the log.
 
         Beyond `own_positions_max` a session that does not read gets its own copies when it does.
         """
         cursor = self.cursors.get(topic_name)
-        if position is None or cursor is None:
+        if cursor is None:
             return
         cursor.known = max(cursor.known, position)
         if not cursor.behind:

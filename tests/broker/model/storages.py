@@ -1,4 +1,4 @@
-"""A Storage whose moments the test chooses: what is asked of it waits, then is done, or fails, or is lost in a crash.
+"""A storage whose moments the test chooses: what is asked of it waits, then is done, or fails, or is lost in a crash.
 
 `HeldStorage` holds back what goes to the storage behind it: a real one, or `MemoryStorage`, which is plain dicts.
 """
@@ -25,13 +25,13 @@ from recado.broker.storage import (
     Entry,
     Expired,
     Forgotten,
+    QueueStorage,
     Received,
     Released,
     Resumed,
     Retain,
     SaveSession,
     SaveSubscription,
-    Storage,
     StorageFailed,
     Stored,
     StoredSession,
@@ -55,7 +55,7 @@ class _Asked:
 class HeldStorage:
     """`waiting` is what was asked and not done yet, in order; `under_way` counts what the storage behind has."""
 
-    def __init__(self, behind: Storage) -> None:
+    def __init__(self, behind: QueueStorage) -> None:
         self.behind = behind
         self.waiting: deque[_Asked] = deque()
         self.under_way = 0

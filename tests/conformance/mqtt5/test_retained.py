@@ -174,7 +174,8 @@ async def test_a_retained_message_expires(node: Node) -> None:
     await node.let_pass(1.5)
     await client.subscribe_to("#", 1)
     got = await client.receive()
-    assert (got.topic_name, got.properties[P.MESSAGE_EXPIRY_INTERVAL]) in [("long", 99), ("long", 98)]
+    assert got.topic_name == "long"
+    assert got.properties[P.MESSAGE_EXPIRY_INTERVAL] in range(80, 100)
     await node.hears_nothing(client)
 
 

@@ -15,14 +15,16 @@ from typing import Any
 
 import msgspec
 
+from recado.adapters.broker.recent_events import RecentEvents
 from recado.broker.hooks import Challenge, Identity, LogPage, Outcome, Refused
 from recado.broker.limits import BrokerLimits
 from recado.broker.publication import Publication
 from recado.broker.server import Server, Settle
+from recado.broker.storage import Storage
 from recado.chat import actions
 from recado.chat.actions import SEQ_MAX, Chat
 from recado.chat.errors import ChatError, Invalid, NotFound, Unauthenticated, Unavailable
-from recado.chat.event import MEMBER_REMOVED, Committed, encode_event
+from recado.chat.event import CONVERSATION_ERASED, MEMBER_REMOVED, Committed, encode_event
 from recado.chat.ids import is_valid_id
 from recado.chat.message import parse_message
 from recado.chat.principal import Principal
@@ -31,6 +33,7 @@ from recado.mqtt.properties import PropertyId
 from recado.mqtt.reason_codes import ReasonCode
 from recado.mqtt.session import Session
 from recado.mqtt.topics import has_wildcard
+from recado.ports import Received
 
 _QOS_MAX = 2
 _METHOD = "token"
@@ -68,12 +71,15 @@ class EmbeddedBroker:
 
     chat: Chat
     shared_subscriptions = False
-    on_acknowledged = None
     may_receive = None
 
-    def __init__(self, authenticate: Callable[[str], Principal], limits: BrokerLimits) -> None:
+    def __init__(
+        self, authenticate: Callable[[str], Principal], limits: BrokerLimits, storage: Storage | None = None
+    ) -> None:
         self._authenticate = authenticate
-        self.server = Server(self, limits)
+        self._connected: set[Session] = set()
+        self._recent = RecentEvents(limits.read_page, limits.recent_bytes_max)
+        self.server = Server(self, limits, storage)
 
     # recado.ports.Broker
 
@@ -83,11 +89,20 @@ class EmbeddedBroker:
             event = entry.event
             if event.type == MEMBER_REMOVED and event.user is not None:
                 self.server.stop_log(event.user, topic_name)
-            publication = Publication(topic_name, encode_event(event), _QOS_MAX, event.seq)
+            elif event.type == CONVERSATION_ERASED:
+                for user in entry.recipients:
+                    self.server.stop_log(user, topic_name)
+            is_followed = len(entry.recipients) <= self.chat.limits.receipt_members_max
+            payload = encode_event(event)
+            self._recent.add(entry.conversation, event, payload)
+            publication = Publication(topic_name, payload, _QOS_MAX, event.seq, is_followed=is_followed)
             self.server.publish_to(publication, entry.recipients, entry.origin)
 
     def signal(self, conversation: str, recipients: frozenset[str], payload: bytes) -> None:
         self.server.publish_to(Publication(f"c/{conversation}/live", payload, 0), recipients)
+
+    def disconnect(self, user: str) -> None:
+        self.server.end_sessions(user, ReasonCode.ADMINISTRATIVE_ACTION, "the host application ended your sessions")
 
     # recado.broker.hooks.Hooks
 
@@ -123,10 +138,18 @@ class EmbeddedBroker:
         return None
 
     def on_connected(self, session: Session) -> None:
-        pass
+        self._connected.add(session)
+        self.chat.presence.connected(session.user)
 
     def on_disconnected(self, session: Session, reason_code: ReasonCode | None) -> None:
-        pass
+        if session in self._connected:  # not if its CONNACK could not be sent
+            self._connected.remove(session)
+            self.chat.presence.disconnected(session.user)
+
+    def on_acknowledged(self, session: Session, publication: Publication) -> None:
+        position = publication.position
+        if position is not None:
+            self.chat.receipts.delivered(session.user, publication.topic_name[2:], position, publication.payload)
 
     async def authorize_subscription(self, session: Session, subscription: SubscriptionRequest) -> ReasonCode:
         topic_filter = subscription.topic_filter
@@ -170,17 +193,22 @@ class EmbeddedBroker:
         if root != "c" or not is_valid_id(conversation) or (slash and below != "live"):
             return Outcome(ReasonCode.NOT_AUTHORIZED, "publish to c/<conversation> or c/<conversation>/live")
         principal = Principal(session.user)
+        received = None
         try:
             if below:
+                if not self.chat.signal_rates.take(session.user):
+                    self.server.slow_down(session)
                 work = self._signal(principal, conversation, publish.payload)
                 ended: asyncio.Future[Any] = asyncio.ensure_future(work)
             else:
                 draft = parse_message(publish.payload)
-                sent = actions.send_message(self.chat, principal, conversation, draft, session)
+                if session.key and publish.qos == _QOS_MAX and publish.packet_id:
+                    received = Received(session.key, publish.packet_id)
+                sent = actions.send_message(self.chat, principal, conversation, draft, session, received)
                 ended = asyncio.ensure_future(sent)
         except ChatError as refusal:
             return _outcome(refusal)
-        ended.add_done_callback(partial(_ended, self.server.settling(session, publish)))
+        ended.add_done_callback(partial(_ended, self.server.settling(session, publish, received is not None)))
         return None
 
     async def _signal(self, principal: Principal, conversation: str, payload: bytes) -> None:
@@ -189,15 +217,17 @@ class EmbeddedBroker:
         except (msgspec.DecodeError, UnicodeDecodeError):
             signal = None
         if signal is not None and signal.type == "typing" and signal.seq is None:
-            await actions.signal_typing(self.chat, principal, conversation)
+            await actions.signal_typing(self.chat, principal, conversation, is_paced=True)
         elif signal is not None and signal.type == "read" and signal.seq is not None:
-            await actions.mark_read(self.chat, principal, conversation, signal.seq)
+            await actions.mark_read(self.chat, principal, conversation, signal.seq, is_paced=True)
         else:
             raise Invalid('a signal is {"type": "typing"} or {"type": "read", "seq": number}')
 
     async def read_log(self, user: str, topic_name: str, after: int, limit: int) -> LogPage:
+        conversation = topic_name.partition("/")[2]
+        if await self._is_member(conversation, user) and (recent := self._recent.page(conversation, after, limit)):
+            return recent
         try:
-            conversation = topic_name.partition("/")[2]
             page_max = min(limit, self.chat.limits.page_max)
             page = await actions.read_events(self.chat, Principal(user), conversation, after, None, page_max)
         except NotFound as error:

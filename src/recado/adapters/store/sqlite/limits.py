@@ -20,3 +20,7 @@ class SqliteLimits:
     """Events past a read cursor among which unread messages are counted."""
     page_bytes_max: int
     """Bytes of bodies in one page of events; what is beyond comes with the next page."""
+    erase_rows_max: int
+    """Entries that one transaction erases, so that nobody else waits for long."""
+    wal_truncate_interval_s: int
+    """At least so long from one emptying of the write-ahead log to the next."""

@@ -11,7 +11,7 @@ from recado.adapters.store.sqlite.statements import SQL
 from recado.chat.conversation import ConversationView
 from recado.chat.errors import Invalid, no_such_conversation
 from recado.chat.event import Event
-from recado.ports import ConversationPage, EventPage, Membership
+from recado.ports import Circle, ConversationPage, EventPage, Membership, Receipt
 
 _SEQ_END = 2**62
 _CURSOR = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})", re.ASCII)  # (active_at, key), both within SQLite's integers
@@ -70,6 +70,22 @@ class Reader:
             count = self._count_unread(key, last_seq, user, read_up_to)
         return count  # noqa: RET504  # `with` a connection may swallow errors, as far as a type checker knows
 
+    def last_key(self) -> int:
+        row = self._row("last_key")
+        return row[0] if row else 0
+
+    def traces_of(self, user: str, after: int, up_to: int) -> list[int]:
+        """Keys of the conversations in a range in which the user is a member or has messages."""
+        return [key for (key,) in self._db.execute(SQL["traces_of"], (user, after, up_to))]
+
+    def overdue(self, than: int, after: int, up_to: int) -> list[int]:
+        """Keys of the conversations in a range in which retention has something to do."""
+        return [key for (key,) in self._db.execute(SQL["overdue"], (than, after, up_to))]
+
+    def erasures(self) -> list[tuple[int, str | None]]:
+        """What was begun to be erased and is not over: a conversation's key, and whose messages or None for all."""
+        return [(key, user) for key, user in self._db.execute(SQL["erasures"])]
+
     def conversations_among(self, user: str, conversations: list[str]) -> list[str]:
         asked = msgspec.json.encode(conversations).decode()
         return [found for (found,) in self._db.execute(SQL["conversations_among"], (asked, user))]
@@ -79,6 +95,19 @@ class Reader:
             key, last_seq = self._state(conversation)
             members = self._members(key)
         return Membership(frozenset(members), last_seq)
+
+    def receipts(self, conversation: str, viewer: str | None, members_max: int) -> list[Receipt]:
+        with self._db:
+            key, _ = self._state(conversation)
+            self._read_up_to(key, conversation, viewer)
+            found = [Receipt(*row) for row in self._db.execute(SQL["receipts"], (key, members_max + 1))]
+        return found if len(found) <= members_max else []
+
+    def circles(self, user: str, conversations_max: int, members_max: int) -> list[Circle]:
+        with self._db:
+            rows: list[Row] = self._db.execute(SQL["circles_of"], (user, members_max, conversations_max)).fetchall()
+            circles = [Circle(conversation, frozenset(self._members(key))) for key, conversation in rows]
+        return circles  # noqa: RET504  # `with` a connection may swallow errors, as far as a type checker knows
 
     def _state(self, conversation: str) -> tuple[int, int]:
         row = self._row("conversation_state", conversation)

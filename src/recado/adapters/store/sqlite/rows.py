@@ -29,10 +29,10 @@ def encode_detail(detail: Detail) -> str:
 
 
 def event_of(row: Row) -> Event:
-    """An event from (seq, at, sender, type, id, body, detail)."""
-    seq, at, sender, kind, message_id, body, detail = row
+    """An event from (seq, at, sender, type, id, body, detail, target, edited_at)."""
+    seq, at, sender, kind, message_id, body, detail, target, edited_at = row
     if detail is None:
-        return Event(seq=seq, sender=sender, at=at, id=message_id, type=kind, body=body)
+        return Event(seq, sender, at, message_id, kind, body, target=target, edited_at=edited_at)
     own = _decode_detail(detail)
     metadata = None if own.metadata is NO_METADATA else own.metadata
     return Event(seq=seq, sender=sender, at=at, type=kind, user=own.user, subject=own.subject, metadata=metadata)

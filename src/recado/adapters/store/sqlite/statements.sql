@@ -1,7 +1,7 @@
 -- Every statement that the store runs. "-- name: what it does" starts one; parameters are positional.
 
 -- conversation_state: what the writer keeps in memory of a conversation
-SELECT key, last_seq FROM conversations WHERE id = ?;
+SELECT key, last_seq FROM conversations WHERE id = ? AND erased_at IS NULL;
 
 -- member_users: the members, in the order of joining
 SELECT user FROM members WHERE conversation = ? ORDER BY key;
@@ -11,7 +11,8 @@ INSERT INTO events (conversation, seq, at, sender, type, id, body, detail) VALUE
 ON CONFLICT (conversation, sender, id) WHERE id IS NOT NULL DO NOTHING;
 
 -- event_by_id: the message that a sender has sent under this id
-SELECT seq, at, sender, type, id, body, detail FROM events WHERE conversation = ? AND sender = ? AND id = ?;
+SELECT seq, at, sender, type, id, body, detail, target, edited_at FROM events
+WHERE conversation = ? AND sender = ? AND id = ?;
 
 -- advance_conversation: the log's new end
 UPDATE conversations SET last_seq = ?, active_at = ? WHERE key = ?;
@@ -25,8 +26,11 @@ SELECT subject, metadata FROM conversations WHERE key = ?;
 -- update_conversation: set its subject and metadata
 UPDATE conversations SET subject = ?, metadata = ? WHERE key = ?;
 
--- insert_member: a new member has read what was there
-INSERT INTO members (conversation, user, read_up_to) VALUES (?, ?, ?);
+-- insert_member: a new member has got and read what was there
+INSERT INTO members (conversation, user, read_up_to, delivered_up_to, joined_seq) VALUES (?1, ?2, ?3, ?3, ?4);
+
+-- receive: a session's packet id of QoS 2 is taken, unless the session is gone
+INSERT INTO received (session, packet_id) SELECT key, ?2 FROM sessions WHERE key = ?1 ON CONFLICT DO NOTHING;
 
 -- delete_member: take a member out
 DELETE FROM members WHERE conversation = ? AND user = ?;
@@ -34,8 +38,25 @@ DELETE FROM members WHERE conversation = ? AND user = ?;
 -- read_up_to: a member's read cursor
 SELECT read_up_to FROM members WHERE conversation = ? AND user = ?;
 
--- set_read_up_to: move a member's read cursor
-UPDATE members SET read_up_to = ? WHERE conversation = ? AND user = ?;
+-- set_read_up_to: move a member's read cursor; what is read has been delivered
+UPDATE members SET read_up_to = ?1, delivered_up_to = max(delivered_up_to, ?1) WHERE conversation = ?2 AND user = ?3;
+
+-- delivered_up_to: a member's cursor of what has reached it
+SELECT delivered_up_to FROM members WHERE conversation = ? AND user = ?;
+
+-- advance_delivered_up_to: move it forward; changes nothing if it was that far
+UPDATE members SET delivered_up_to = ?1 WHERE conversation = ?2 AND user = ?3 AND delivered_up_to < ?1;
+
+-- senders_among: who sent the messages past one seq and up to another
+SELECT DISTINCT sender FROM events WHERE conversation = ? AND seq > ? AND seq <= ? AND type IS NULL;
+
+-- receipts: each member's cursors, in the order of joining; who has read something has got it
+SELECT user, max(delivered_up_to, read_up_to), read_up_to FROM members WHERE conversation = ? ORDER BY key LIMIT ?;
+
+-- circles_of: a user's conversations of at most so many members, newest activity first
+SELECT c.key, c.id FROM members m JOIN conversations c ON c.key = m.conversation
+WHERE m.user = ?1 AND (SELECT count(*) FROM (SELECT 1 FROM members WHERE conversation = c.key LIMIT ?2 + 1)) <= ?2
+ORDER BY c.active_at DESC, c.key DESC LIMIT ?3;
 
 -- unread_count: others' messages among the first so many events past a seq
 SELECT count(*) FROM (
@@ -49,23 +70,95 @@ JOIN members m ON m.conversation = c.key AND m.user = ?;
 
 -- conversation_row: one conversation with its last event
 SELECT c.key, c.id, c.subject, c.metadata, c.created_at, c.active_at, c.last_seq,
-       e.seq, e.at, e.sender, e.type, e.id, e.body, e.detail
-FROM conversations c LEFT JOIN events e ON e.conversation = c.key AND e.seq = c.last_seq
-WHERE c.id = ?;
+       e.seq, e.at, e.sender, e.type, e.id, coalesce(e.body, t.body), e.detail, e.target, e.edited_at
+FROM conversations c
+LEFT JOIN events e ON e.conversation = c.key AND e.seq = c.last_seq
+LEFT JOIN events t ON t.conversation = c.key AND t.seq = e.target
+WHERE c.id = ? AND c.erased_at IS NULL;
 
 -- conversation_rows_of: a user's conversations that are listed after (active_at, key), newest activity first
 SELECT c.key, c.id, c.subject, c.metadata, c.created_at, c.active_at, c.last_seq,
-       e.seq, e.at, e.sender, e.type, e.id, e.body, e.detail, m.read_up_to
+       e.seq, e.at, e.sender, e.type, e.id, coalesce(e.body, t.body), e.detail, e.target, e.edited_at, m.read_up_to
 FROM members m
 JOIN conversations c ON c.key = m.conversation
 LEFT JOIN events e ON e.conversation = c.key AND e.seq = c.last_seq
+LEFT JOIN events t ON t.conversation = c.key AND t.seq = e.target
 WHERE m.user = ? AND (c.active_at, c.key) < (?, ?)
 ORDER BY c.active_at DESC, c.key DESC LIMIT ?;
 
--- events_after: the first events past a seq and before another
-SELECT seq, at, sender, type, id, body, detail FROM events
-WHERE conversation = ? AND seq > ? AND seq < ? ORDER BY seq LIMIT ?;
+-- events_after: the first events past a seq and before another; a change shows the body that its message has now
+SELECT e.seq, e.at, e.sender, e.type, e.id, coalesce(e.body, t.body), e.detail, e.target, e.edited_at
+FROM events e LEFT JOIN events t ON t.conversation = e.conversation AND t.seq = e.target
+WHERE e.conversation = ? AND e.seq > ? AND e.seq < ? ORDER BY e.seq LIMIT ?;
 
 -- events_before: the newest events before a seq, newest first
-SELECT seq, at, sender, type, id, body, detail FROM events
-WHERE conversation = ? AND seq < ? ORDER BY seq DESC LIMIT ?;
+SELECT e.seq, e.at, e.sender, e.type, e.id, coalesce(e.body, t.body), e.detail, e.target, e.edited_at
+FROM events e LEFT JOIN events t ON t.conversation = e.conversation AND t.seq = e.target
+WHERE e.conversation = ? AND e.seq < ? ORDER BY e.seq DESC LIMIT ?;
+
+-- event_at: one entry as it is stored
+SELECT seq, at, sender, type, id, body, detail, target, edited_at FROM events WHERE conversation = ? AND seq = ?;
+
+-- insert_change: append the event that tells of a message's change
+INSERT INTO events (conversation, seq, at, sender, type, target) VALUES (?, ?, ?, ?, ?, ?);
+
+-- edit_message: the message has another body
+UPDATE events SET body = ?, edited_at = ? WHERE conversation = ? AND seq = ?;
+
+-- delete_message: the entry stays, its body goes
+UPDATE events SET type = 'deleted', body = NULL, edited_at = NULL WHERE conversation = ? AND seq = ? AND type IS NULL;
+
+-- erased_key: of a conversation of which only the id is left
+SELECT key FROM conversations WHERE id = ? AND erased_at IS NOT NULL;
+
+-- erase_conversation: leave nothing but the id
+UPDATE conversations SET subject = NULL, metadata = '{}', erased_at = ? WHERE key = ?;
+
+-- delete_members: take all members out
+DELETE FROM members WHERE conversation = ?;
+
+-- insert_erasure: begin to erase a conversation's log, or one user's messages in it
+INSERT INTO erasures (conversation, user) VALUES (?, ?) ON CONFLICT DO NOTHING;
+
+-- erasures: those that are not over
+SELECT conversation, user FROM erasures ORDER BY key;
+
+-- end_erasure: it is over
+DELETE FROM erasures WHERE conversation = ? AND user IS ?;
+
+-- delete_events: the first so many entries of a log
+DELETE FROM events WHERE conversation = ?1 AND seq IN (
+    SELECT seq FROM events WHERE conversation = ?1 ORDER BY seq LIMIT ?2
+);
+
+-- living_id: the id of a conversation that is not erased
+SELECT id FROM conversations WHERE key = ? AND erased_at IS NULL;
+
+-- messages_of: a sender's next messages in a conversation, deleted or not, in the order of their ids
+SELECT id, seq FROM events WHERE conversation = ? AND sender = ? AND id > ? ORDER BY id LIMIT ?;
+
+-- last_key: the newest conversation's
+SELECT coalesce(max(key), 0) FROM conversations;
+
+-- traces_of: among a range of conversations, where a user is a member or has messages
+SELECT c.key FROM conversations c WHERE c.key > ?2 AND c.key <= ?3 AND c.erased_at IS NULL AND (
+    EXISTS (SELECT 1 FROM members m WHERE m.conversation = c.key AND m.user = ?1)
+    OR EXISTS (SELECT 1 FROM events e WHERE e.conversation = c.key AND e.sender = ?1 AND e.id > '' AND e.type IS NULL)
+);
+
+-- overdue: among a range of conversations, where the first event that retention has not seen is older than a time
+SELECT c.key FROM conversations c JOIN events e ON e.conversation = c.key AND e.seq = c.swept_up_to + 1
+WHERE c.key > ?2 AND c.key <= ?3 AND e.at < ?1;
+
+-- swept_up_to: where retention has been in a log
+SELECT swept_up_to FROM conversations WHERE key = ?;
+
+-- set_swept_up_to: retention has been there
+UPDATE conversations SET swept_up_to = ? WHERE key = ?;
+
+-- times_after: when the first events past a seq were
+SELECT seq, at FROM events WHERE conversation = ? AND seq > ? ORDER BY seq LIMIT ?;
+
+-- delete_messages: the entries past one seq and up to another stay, the messages' bodies go
+UPDATE events SET type = 'deleted', body = NULL, edited_at = NULL
+WHERE conversation = ? AND seq > ? AND seq <= ? AND type IS NULL;

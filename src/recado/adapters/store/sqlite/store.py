@@ -10,24 +10,41 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
 
 from recado.adapters.store.sqlite import files
+from recado.adapters.store.sqlite.erasing import Erasing
 from recado.adapters.store.sqlite.group_commit import GroupCommit, Outcome
 from recado.adapters.store.sqlite.limits import SqliteLimits
 from recado.adapters.store.sqlite.reader import Reader
+from recado.adapters.store.sqlite.truncation import Truncation
 from recado.adapters.store.sqlite.writer import Writer
 from recado.chat.conversation import ConversationView
 from recado.chat.errors import ChatError, Unavailable
 from recado.chat.event import Committed
-from recado.ports import ConversationPage, EventPage, Membership, NewConversation, NewMessage, ReadMark, Sent
+from recado.ports import (
+    Changed,
+    Circle,
+    ConversationPage,
+    Delivered,
+    DeliveredMark,
+    EventPage,
+    Membership,
+    MessageChange,
+    NewConversation,
+    NewMessage,
+    ReadMark,
+    Receipt,
+    Sent,
+)
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-_Ticket = asyncio.Future[Any]
+_Ticket = Callable[[Any, Exception | None], None]  # told how a write ended
 
 
 class SqliteStore:
@@ -47,10 +64,12 @@ class SqliteStore:
         self._pending_writes = 0
         self._pending_sends: dict[str, int] = {}
         self._pending_reads = 0
-        self._closed = False
+        self._stopping = self._closed = False
         self._readers = threading.local()
         self._reader_connections: list[apsw.Connection] = []
         self._reads = ThreadPoolExecutor(limits.reader_threads, "recado-read")
+        self._truncation = Truncation(path, limits.wal_truncate_interval_s)
+        self._erasing = Erasing(self._write, self._read, limits.erase_rows_max, self._truncation.soon)
         self._writes: GroupCommit[Writer, _Ticket] = GroupCommit(
             Writer(self._db, limits.logs_in_memory_max),
             limits.batch_writes_max,
@@ -94,32 +113,64 @@ class SqliteStore:
     async def mark_read(self, conversation: str, user: str, seq: int) -> ReadMark:
         return await self._write(lambda writer: writer.mark_read(conversation, user, seq))
 
-    def _write(self, run: Callable[[Writer], T]) -> "asyncio.Future[T]":
-        if self._closed:
+    async def change_message(self, change: MessageChange) -> Changed:
+        changed = await self._write(lambda writer: writer.change_message(change))
+        if changed.changed:
+            self._truncation.soon()
+        return changed
+
+    async def erase_conversation(self, conversation: str, at: int) -> None:
+        await self._erasing.conversation(conversation, at)
+
+    async def erase_user(self, user: str, at: int) -> None:
+        await self._erasing.user(user, at)
+
+    async def finish_erasures(self, at: int) -> None:
+        await self._erasing.finish(at)
+
+    async def erase_older(self, than: int) -> None:
+        await self._erasing.older(than)
+
+    async def mark_delivered(self, marks: Sequence[DeliveredMark], members_max: int) -> list[Delivered]:
+        return await self._write(lambda writer: writer.mark_delivered(marks, members_max), len(marks))
+
+    def _write(self, run: Callable[[Writer], T], weight: int = 1) -> "asyncio.Future[T]":
+        if self._stopping:
             raise Unavailable("the server is stopping; try again")
         if self._pending_writes >= self._limits.pending_writes_max:
             raise Unavailable("the store is too busy; try again")
         self._pending_writes += 1
         future: asyncio.Future[T] = self._loop.create_future()
-        self._writes.put(run, future)
+        self._writes.put(run, partial(self._settle_write, future), weight)
         return future
 
+    def _settle_write(self, future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
+        self._pending_writes -= 1
+        if future.cancelled():
+            return
+        if error is None:
+            future.set_result(result)
+        elif isinstance(error, ChatError):
+            future.set_exception(error)
+        else:
+            future.set_exception(Unavailable("the store cannot write now; try again"))
+
+    def run(self, work: Callable[[apsw.Connection], T], told: Callable[[T | None, Exception | None], None]) -> None:
+        """Do `work` on the database in the batch of the writes asked for now, in its place among them; `told` hears on
+        the event loop how it ended, once that is durable. Whoever asks bounds how much of it waits."""
+        self._writes.put(lambda writer: work(writer.db), told)
+
     def _settle(self, committed: list[Committed] | None, outcomes: list[Outcome[_Ticket]]) -> None:
-        self._pending_writes -= len(outcomes)
         try:
             if committed:
                 self.on_committed(committed)
         except Exception:  # it is on disk, whatever became of telling others: the senders must know
             _log.exception("committed events could not be handed out")
-        for future, result, error in outcomes:
-            if future.cancelled():
-                continue
-            if error is None:
-                future.set_result(result)
-            elif isinstance(error, ChatError):
-                future.set_exception(error)
-            else:
-                future.set_exception(Unavailable("the store cannot write now; try again"))
+        for told, result, error in outcomes:
+            try:
+                told(result, error)
+            except Exception:  # the others must be told whatever one of them does with it
+                _log.exception("the end of a write could not be told")
 
     # Reads
 
@@ -137,6 +188,12 @@ class SqliteStore:
     ) -> EventPage:
         return await self._read(lambda reader: reader.events(conversation, viewer, after, before, limit))
 
+    async def receipts(self, conversation: str, viewer: str | None, members_max: int) -> list[Receipt]:
+        return await self._read(lambda reader: reader.receipts(conversation, viewer, members_max))
+
+    async def circles(self, user: str, conversations_max: int, members_max: int) -> list[Circle]:
+        return await self._read(lambda reader: reader.circles(user, conversations_max, members_max))
+
     async def conversations_among(self, user: str, conversations: list[str]) -> list[str]:
         return await self._read(lambda reader: reader.conversations_among(user, conversations))
 
@@ -147,7 +204,7 @@ class SqliteStore:
         await self._write(lambda writer: writer.touch())
 
     async def _read(self, run: Callable[[Reader], T]) -> T:
-        if self._closed:
+        if self._stopping:
             raise Unavailable("the server is stopping; try again")
         if self._pending_reads >= self._limits.pending_reads_max:
             raise Unavailable("the store is too busy; try again")
@@ -169,12 +226,20 @@ class SqliteStore:
             _log.error("the store could not read: %s", error)
             raise Unavailable("the store cannot be read now; try again") from error
 
+    async def stop(self) -> None:
+        """Refuse what is asked for from now on, and return once what was accepted is settled. `run` goes on."""
+        self._stopping = True
+        settled: asyncio.Future[None] = self._loop.create_future()
+        self.run(lambda _: None, lambda *_: settled.set_result(None))
+        await settled
+
     async def close(self) -> None:
         """Commit what was accepted, then close the files. Idempotent."""
         if self._closed:
             return
-        self._closed = True
+        self._stopping = self._closed = True
         await self._writes.close()
+        await self._truncation.close()
         await asyncio.to_thread(self._reads.shutdown)
         for db in self._reader_connections:
             db.close()

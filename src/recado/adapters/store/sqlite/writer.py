@@ -5,17 +5,42 @@ what it appended is handed out by `commit`. This process alone writes the file, 
 kept in memory between batches; `roll_back` forgets them.
 """
 
+from collections.abc import Sequence
+from itertools import takewhile
+
 import apsw
 import msgspec
 
 from recado.adapters.store.sqlite.rows import Detail, Row, encode_detail, event_of
 from recado.adapters.store.sqlite.statements import SQL
 from recado.chat.conversation import EMPTY_METADATA
-from recado.chat.errors import Conflict, Invalid, TooLarge, no_such_conversation
-from recado.chat.event import CONVERSATION_CHANGED, MEMBER_ADDED, MEMBER_REMOVED, Committed, Event
-from recado.ports import NewConversation, NewMessage, ReadMark, Sent
+from recado.chat.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge, no_such_conversation
+from recado.chat.event import (
+    CONVERSATION_CHANGED,
+    CONVERSATION_ERASED,
+    DELETED,
+    EDITED,
+    MEMBER_ADDED,
+    MEMBER_REMOVED,
+    USER_ERASED,
+    Committed,
+    Event,
+)
+from recado.ports import (
+    Changed,
+    Delivered,
+    DeliveredMark,
+    MessageChange,
+    NewConversation,
+    NewMessage,
+    ReadMark,
+    Sent,
+)
 
 _INSERT_EVENT = SQL["insert_event"]
+_ADVANCE_DELIVERED = SQL["advance_delivered_up_to"]
+_SENDERS_SOUGHT_MAX = 100
+_PAIR = 2
 
 
 class _Log:
@@ -33,7 +58,7 @@ class _Log:
 class Writer:
     def __init__(self, db: apsw.Connection, logs_max: int) -> None:
         self._committed: list[Committed] = []
-        self._db = db
+        self.db = db
         self._execute = db.cursor().execute
         self._logs: dict[str, _Log] = {}
         self._logs_max = logs_max
@@ -45,7 +70,7 @@ class Writer:
     def commit(self) -> list[Committed]:
         """Make the batch durable; returns what it appended, in order."""
         rows = ((log.last_seq, log.active_at, log.key) for log in self._advanced.values())
-        self._db.cursor().executemany(SQL["advance_conversation"], rows)
+        self.db.cursor().executemany(SQL["advance_conversation"], rows)
         self._execute("COMMIT")
         committed, self._committed = self._committed, []
         self._advanced.clear()
@@ -58,7 +83,7 @@ class Writer:
         self._committed = []
         self._advanced.clear()
         self._logs.clear()
-        if self._db.in_transaction:
+        if self.db.in_transaction:
             self._execute("ROLLBACK")
 
     def append_message(self, message: NewMessage) -> Sent:
@@ -68,10 +93,48 @@ class Writer:
         event = Event(seq=log.last_seq + 1, sender=message.sender, at=message.at, id=message.id, body=message.body)
         row = (log.key, event.seq, event.at, event.sender, None, event.id, event.body, None)
         self._execute(_INSERT_EVENT, row)
-        if not self._db.changes():
+        is_new = self.db.changes() > 0
+        if message.received is not None:
+            self._execute(SQL["receive"], message.received)
+        if not is_new:
             return Sent(self._first_sent(log, message), created=False)
         self._appended(message.conversation, log, event, log.members, message.origin)
         return Sent(event, created=True)
+
+    def change_message(self, change: MessageChange) -> Changed:
+        log = self._log(change.conversation)
+        if change.by is not None and change.by not in log.members:
+            raise no_such_conversation(change.conversation)
+        entry = self._message(log, change.seq)
+        if change.by is not None and entry.sender != change.by:
+            raise Forbidden(f"the message {change.seq} is not yours: a sender may change its own messages")
+        if change.body == entry.body:  # also None, when its body is gone
+            return Changed(entry, changed=False)
+        if entry.type == DELETED:
+            raise Conflict(f"the message {change.seq} is deleted: it takes no other body")
+        if change.by is not None and entry.at < change.changeable_since:
+            raise Forbidden(f"the message {change.seq} is too old to be changed by its sender")
+        return Changed(self._change(log, change), changed=True)
+
+    def _message(self, log: _Log, seq: int) -> Event:
+        rows: list[Row] = self._execute(SQL["event_at"], (log.key, seq)).fetchall()
+        if not rows:
+            raise NotFound(f"there is no message {seq} in this conversation")
+        entry = event_of(rows[0])
+        if entry.id is None:
+            raise Conflict(f"the event {seq} is no message: it cannot be changed")
+        return entry
+
+    def _change(self, log: _Log, change: MessageChange) -> Event:
+        seq, kind = log.last_seq + 1, DELETED if change.body is None else EDITED
+        if change.body is None:
+            self._execute(SQL["delete_message"], (log.key, change.seq))
+        else:
+            self._execute(SQL["edit_message"], (change.body, change.at, log.key, change.seq))
+        self._execute(SQL["insert_change"], (log.key, seq, change.at, change.by, kind, change.seq))
+        event = Event(seq, change.by, change.at, type=kind, body=change.body, target=change.seq)
+        self._appended(change.conversation, log, event, log.members, None)
+        return event
 
     def put_conversation(self, new: NewConversation) -> bool:
         """True if it was created."""
@@ -79,10 +142,12 @@ class Writer:
         if existing is not None:
             self._bring_up_to_date(existing, new)
             return False
+        if self._erased(new.id) is not None:
+            raise Conflict(f"conversation {new.id!r} was erased, and its id is never used again: take another one")
         metadata = EMPTY_METADATA if new.metadata is None else new.metadata
         self._execute(SQL["insert_conversation"], (new.id, new.subject, bytes(metadata).decode(), new.at, new.at))
-        log = _Log(self._db.last_insert_rowid(), 0, frozenset(new.members))
-        self._db.cursor().executemany(SQL["insert_member"], ((log.key, user, 0) for user in new.members))
+        log = _Log(self.db.last_insert_rowid(), 0, frozenset(new.members))
+        self.db.cursor().executemany(SQL["insert_member"], ((log.key, user, 0, 0) for user in new.members))
         self._logs[new.id] = log
         return True
 
@@ -109,7 +174,7 @@ class Writer:
         if len(log.members) >= members_max:
             raise TooLarge(f"conversation {conversation!r} has {members_max} members, which is the most it may have")
         members = log.members | {user}
-        self._execute(SQL["insert_member"], (log.key, user, log.last_seq))
+        self._execute(SQL["insert_member"], (log.key, user, log.last_seq, log.last_seq + 1))
         self._append(conversation, log, MEMBER_ADDED, by, at, Detail(user=user), members)
         log.members = members
         return True
@@ -124,6 +189,72 @@ class Writer:
         log.members -= {user}
         return True
 
+    def erase_conversation(self, conversation: str, at: int) -> int:
+        """Returns its key: what is left of its log goes with `clear_log`."""
+        log = self._find(conversation)
+        if log is None:
+            key = self._erased(conversation)
+            if key is None:
+                raise no_such_conversation(conversation)
+            return key
+        self._execute(SQL["erase_conversation"], (at, log.key))
+        self._execute(SQL["delete_members"], (log.key,))
+        self._execute(SQL["insert_erasure"], (log.key, None))
+        event = Event(log.last_seq + 1, None, at, type=CONVERSATION_ERASED)
+        self._committed.append(Committed(conversation, event, log.members))
+        del self._logs[conversation]
+        self._advanced.pop(conversation, None)
+        return log.key
+
+    def clear_log(self, key: int, rows_max: int) -> bool:
+        """Delete so many entries of an erased conversation; True if there may be more."""
+        self._execute(SQL["delete_events"], (key, rows_max))
+        if self.db.changes() == rows_max:
+            return True
+        self._execute(SQL["end_erasure"], (key, None))
+        return False
+
+    def begin_user_erasures(self, user: str, keys: Sequence[int], at: int) -> None:
+        """Take the user out of these conversations; its messages there go with `erase_messages`."""
+        for key in keys:
+            conversation = self._living(key)
+            if conversation is not None:
+                self._execute(SQL["insert_erasure"], (key, user))
+                self.remove_member(conversation, user, None, at)
+
+    def erase_messages(self, key: int, user: str, after: str, rows_max: int, at: int) -> str | None:
+        """Delete so many of a user's messages in a conversation, in the order of their ids and past one. Returns the id
+        to go on from; None if that was all, which is told to the members."""
+        rows: list[Row] = self._execute(SQL["messages_of"], (key, user, after, rows_max + 1)).fetchall()
+        self.db.cursor().executemany(SQL["delete_message"], ((key, seq) for _, seq in rows[:rows_max]))
+        if len(rows) > rows_max:
+            position: str = rows[rows_max - 1][0]
+            return position
+        self._execute(SQL["end_erasure"], (key, user))
+        conversation = self._living(key) if self.db.changes() else None
+        if conversation is not None:
+            log = self._log(conversation)
+            self._append(conversation, log, USER_ERASED, None, at, Detail(user=user), log.members)
+        return None
+
+    def erase_older(self, key: int, than: int, rows_max: int) -> bool:
+        """Delete the messages among the next so many entries, up to the first that is not so old; True if there may be
+        more."""
+        (swept_up_to,) = self._row("swept_up_to", key)
+        times = self._execute(SQL["times_after"], (key, swept_up_to, rows_max))
+        old = [seq for seq, _ in takewhile(lambda row: row[1] < than, times)]
+        if old:
+            self._execute(SQL["delete_messages"], (key, swept_up_to, old[-1]))
+            self._execute(SQL["set_swept_up_to"], (old[-1], key))
+        return len(old) == rows_max
+
+    def _erased(self, conversation: str) -> int | None:
+        """The key of a conversation of which only the id is left."""
+        return next((key for (key,) in self._execute(SQL["erased_key"], (conversation,))), None)
+
+    def _living(self, key: int) -> str | None:
+        return next((conversation for (conversation,) in self._execute(SQL["living_id"], (key,))), None)
+
     def mark_read(self, conversation: str, user: str, seq: int) -> ReadMark:
         log = self._log(conversation)
         if user not in log.members:
@@ -137,6 +268,29 @@ class Writer:
             self._execute(SQL["set_read_up_to"], (seq, log.key, user))
         return ReadMark(read_up_to, moved, log.members)
 
+    def mark_delivered(self, marks: Sequence[DeliveredMark], members_max: int) -> list[Delivered]:
+        return [moved for mark in marks if (moved := self._mark_delivered(mark, members_max)) is not None]
+
+    def _mark_delivered(self, mark: DeliveredMark, members_max: int) -> Delivered | None:
+        conversation, user, seq = mark
+        log = self._find(conversation)
+        if log is None or user not in log.members or seq > log.last_seq or len(log.members) > members_max:
+            return None
+        if len(log.members) <= _PAIR:  # most conversations: one statement, and the sender is the other one
+            senders = log.members - {user}
+        else:
+            (delivered_up_to,) = self._row("delivered_up_to", log.key, user)
+            senders = self._senders(log, max(delivered_up_to, seq - _SENDERS_SOUGHT_MAX), seq) - {user}
+        self._execute(_ADVANCE_DELIVERED, (seq, log.key, user))
+        if not self.db.changes():
+            return None
+        return Delivered(conversation, user, seq, senders, len(log.members))
+
+    def _senders(self, log: _Log, after: int, up_to: int) -> frozenset[str]:
+        if after >= up_to:
+            return frozenset()
+        return frozenset(user for (user,) in self._execute(SQL["senders_among"], (log.key, after, up_to)))
+
     def touch(self) -> None:
         """Write something that changes nothing: the commit fails if none would succeed."""
         (version,) = self._execute("PRAGMA user_version").fetchall()[0]
@@ -147,7 +301,7 @@ class Writer:
     ) -> None:
         row = (log.last_seq + 1, at, by, kind, None, None, encode_detail(detail))
         self._execute(_INSERT_EVENT, (log.key, *row))
-        self._appended(conversation, log, event_of(row), to, None)
+        self._appended(conversation, log, event_of((*row, None, None)), to, None)
 
     def _appended(self, conversation: str, log: _Log, event: Event, to: frozenset[str], origin: object) -> None:
         log.last_seq = event.seq

@@ -1,0 +1,151 @@
+"""What is erased is gone from the SQLite store's files: its bytes are in none of them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import apsw
+import pytest
+
+from recado.adapters.store.sqlite import SqliteStore
+from recado.adapters.store.sqlite.truncation import Truncation
+from recado.chat.errors import Unavailable
+from recado.ports import Store
+from tests.adapters.conftest import OpenStore
+from tests.adapters.disk import Disk
+from tests.contracts.stores import (
+    SQLITE_LIMITS,
+    change,
+    create,
+    message,
+    send,
+    whole_log,
+)
+
+PROMPT = replace(SQLITE_LIMITS, wal_truncate_interval_s=0.01)
+SECRET = "what nobody should find again"
+TIMEOUT_S = 10.0
+
+
+def files_with(path: Path, text: str) -> list[str]:
+    return sorted(each.name for each in path.parent.iterdir() if text.encode() in each.read_bytes())
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(TIMEOUT_S):
+        while not is_so():
+            await asyncio.sleep(0.005)
+
+
+async def edit(store: Store) -> None:
+    await change(store, 1, "another body")
+
+
+async def delete(store: Store) -> None:
+    await change(store, 1, None)
+
+
+async def erase_conversation(store: Store) -> None:
+    await store.erase_conversation("c", 9_000)
+
+
+async def erase_user(store: Store) -> None:
+    await store.erase_user("ana", 9_000)
+
+
+async def erase_older(store: Store) -> None:
+    await store.erase_older(9_000)
+
+
+@pytest.mark.parametrize("erase", [edit, delete, erase_conversation, erase_user, erase_older])
+@pytest.mark.parametrize("copies", [1, 200], ids=["short", "long"])
+async def test_the_bytes_of_an_erased_body_are_soon_in_none_of_the_files(
+    path: Path, open_store: OpenStore, erase: Callable[[Store], object], copies: int
+) -> None:
+    store = open_store(PROMPT)
+    await create(store, "ana", "bruno")
+    await create(store, "bruno", conversation="other")
+    await send(store, "ana", "k1", SECRET * copies)
+    await send(store, "bruno", "k1", "stays", conversation="other")
+    assert files_with(path, SECRET) != []
+
+    await erase(store)  # type: ignore[misc]
+
+    await until(lambda: files_with(path, SECRET) == [])
+    assert files_with(path, "stays") != []
+    await store.close()
+    assert files_with(path, SECRET) == []
+
+
+async def test_readers_that_are_in_the_way_delay_it_and_no_more(path: Path, open_store: OpenStore) -> None:
+    store = open_store(PROMPT)
+    await create(store, "ana", "bruno")
+    await send(store, "ana", "k1", SECRET)
+    reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM events").fetchall()
+
+    await delete(store)
+    truncation = Truncation(path, 0.01)
+    assert not truncation._truncate()
+    assert files_with(path, SECRET) != []
+    assert (await send(store, "ana", "k2", "writers go on")).created
+    reader.execute("COMMIT")
+    reader.close()
+
+    await until(lambda: files_with(path, SECRET) == [])
+    await truncation.close()
+
+
+async def test_what_a_crash_left_in_the_write_ahead_log_goes_at_the_next_start(
+    path: Path, open_store: OpenStore, tmp_path: Path
+) -> None:
+    store = open_store(replace(PROMPT, wal_truncate_interval_s=3600))
+    await create(store, "ana", "bruno")
+    await change_twice(store)
+    copy = tmp_path / "crashed"
+    copy.mkdir()
+    for name in ("recado.db", "recado.db-wal"):
+        (copy / name).write_bytes(path.with_name(name).read_bytes())
+    assert SECRET.encode() in (copy / "recado.db-wal").read_bytes()
+
+    again = SqliteStore.open(copy / "recado.db", PROMPT)
+    try:
+        assert files_with(copy / "recado.db", SECRET) == []
+        assert [event.type for event in await whole_log(again)][-1] == "deleted"
+    finally:
+        await again.close()
+
+
+async def change_twice(store: Store) -> None:
+    """Two erasures in a row: the second's bytes wait for the interval to end."""
+    await send(store, "ana", "k0", "first")
+    await change(store, 1, None)
+    await send(store, "ana", "k1", SECRET)
+    await change(store, 3, None)
+
+
+async def test_a_chunk_that_fails_on_a_full_disk_is_made_up_for(disk: Disk, open_store: OpenStore) -> None:
+    store = open_store(PROMPT)
+    await create(store, "ana", "bruno")
+    await asyncio.gather(*(store.append_message(message("ana", str(n))) for n in range(20)))
+
+    def fail(committed: object) -> None:
+        disk.sync_error = apsw.FullError("full")
+
+    store.on_committed = fail
+    with pytest.raises(Unavailable):
+        await store.erase_user("ana", 9_000)
+    store.on_committed = lambda committed: None
+    disk.sync_error = None
+    assert any(event.body for event in await whole_log(store))
+
+    await store.finish_erasures(9_500)
+
+    log = await whole_log(store)
+    assert {event.body for event in log} == {None}
+    assert [event.type for event in log[20:]] == ["member_removed", "user_erased"]
