@@ -25,15 +25,18 @@ class NewConversation(msgspec.Struct, frozen=True):
     at: int
 
 
-class Received(NamedTuple):
-    """A packet id of QoS 2 under which a session that is kept sent something: it counts once, also after a crash."""
+class KeptSession(NamedTuple):
+    """The session that a message came from, if it outlives its connection. `packet_id` is that of QoS 2, 0 for none: it
+    counts once, also after a crash. `no_local`: the session is not to get back what it sent."""
 
-    session: int
+    key: int
     packet_id: int
+    no_local: bool
 
 
 class NewMessage(msgspec.Struct, frozen=True):
-    """`origin` comes back in `Committed.origin` and is not stored. `received` is stored with the message."""
+    """`origin` comes back in `Committed.origin` and is not stored. What `session` asks to be kept is stored with the
+    message."""
 
     conversation: str
     sender: str
@@ -41,7 +44,7 @@ class NewMessage(msgspec.Struct, frozen=True):
     body: str
     at: int
     origin: object = None
-    received: Received | None = None
+    session: KeptSession | None = None
 
 
 class Sent(NamedTuple):

@@ -31,8 +31,7 @@ from recado.broker.storage import (
 )
 from recado.chat.errors import NotFound
 from recado.mqtt.packets import SubscriptionRequest, Will
-from recado.ports import NewConversation, NewMessage
-from recado.ports import Received as ReceivedWith
+from recado.ports import KeptSession, NewConversation, NewMessage
 
 KEY = 7
 NOTHING = Resumed([], [], [])
@@ -55,10 +54,10 @@ class Shelf:
     async def create(self, conversation: str, *members: str) -> None:
         await self.store.put_conversation(NewConversation(conversation, list(members), None, None, None, 1))
 
-    async def send(self, conversation: str, count: int = 1, received: ReceivedWith | None = None) -> None:
+    async def send(self, conversation: str, count: int = 1, session: KeptSession | None = None) -> None:
         for _ in range(count):
             self._sent += 1
-            message = NewMessage(conversation, "ana", str(self._sent), "hi", 1, None, received)
+            message = NewMessage(conversation, "ana", str(self._sent), "hi", 1, None, session)
             await self.store.append_message(message)
 
     async def write(self, *changes: Change) -> bool:
@@ -73,7 +72,7 @@ class Shelf:
         return await self.sessions.resume(KEY)
 
     async def behind(self) -> dict[str, tuple[int, int]]:
-        return {topic_name: (had, last) for topic_name, had, last in (await self.resumed()).behind}
+        return {topic_name: (had, last) for topic_name, had, last, _ in (await self.resumed()).behind}
 
 
 @pytest.fixture
@@ -244,9 +243,9 @@ async def test_a_packet_id_that_is_used_again_takes_the_place_of_the_former(shel
 
 
 async def test_a_message_and_the_packet_id_under_which_it_came_are_stored_together(shelf: Shelf) -> None:
-    await shelf.send("x", 1, ReceivedWith(KEY, 5))
+    await shelf.send("x", 1, KeptSession(KEY, 5, False))
     with pytest.raises(NotFound):
-        await shelf.send("no such conversation", 1, ReceivedWith(KEY, 6))
+        await shelf.send("no such conversation", 1, KeptSession(KEY, 6, False))
     await shelf.reopen()
     assert (await shelf.resumed()).received == [5]
     assert await shelf.write(Forgotten(KEY, 5))
@@ -255,15 +254,30 @@ async def test_a_message_and_the_packet_id_under_which_it_came_are_stored_togeth
 
 async def test_a_message_that_was_sent_before_under_its_id_takes_its_packet_id_too(shelf: Shelf) -> None:
     for packet_id in (5, 6):
-        await shelf.store.append_message(NewMessage("x", "ana", "same", "hi", 1, None, ReceivedWith(KEY, packet_id)))
+        await shelf.store.append_message(
+            NewMessage("x", "ana", "same", "hi", 1, None, KeptSession(KEY, packet_id, False))
+        )
     assert (await shelf.resumed()).received == [5, 6]
 
 
 async def test_what_comes_for_a_session_that_has_ended_is_kept_for_nobody(shelf: Shelf) -> None:
-    await shelf.send("x", 1, ReceivedWith(1234, 5))
+    await shelf.send("x", 1, KeptSession(1234, 5, False))
     for change in (Received(1234, 5), InFlight(1234, 1, "c/x", 1, 2), SaveCursor(1234, "c/x", 1)):
         assert await shelf.write(change)
     assert await shelf.sessions.resume(1234) == NOTHING
+
+
+async def test_what_a_session_sent_and_wants_not_back_is_told_until_its_cursor_has_passed_it(
+    shelf: Shelf,
+) -> None:
+    await shelf.subscribe("c/+")
+    await shelf.send("x", 1, KeptSession(KEY, 0, True))
+    await shelf.send("x", 1)
+    await shelf.send("x", 1, KeptSession(KEY, 0, True))
+    await shelf.reopen()
+    assert (await shelf.resumed()).behind == [LogPosition("c/x", 2, 5, frozenset({3, 5}))]
+    assert await shelf.write(SaveCursor(KEY, "c/x", 3))
+    assert (await shelf.resumed()).behind == [LogPosition("c/x", 3, 5, frozenset({5}))]
 
 
 # Bounds

@@ -47,7 +47,12 @@ class Sessions:
     def connect(self, *, level: int = MQTT_5, user: str = "bruno") -> RawClient:
         """The user's phone, with the same client id each time; the first time it finds no session."""
         expiry = {PropertyId.SESSION_EXPIRY_INTERVAL: HOUR} if level == MQTT_5 else {}
-        options = {"client_id": self._client_id, "clean_start": False, "level": level, "properties": expiry}
+        options: dict[str, Any] = {
+            "client_id": self._client_id,
+            "clean_start": False,
+            "level": level,
+            "properties": expiry,
+        }
         return self._closer.enter_context(closing(RawClient(self.server, user, **options)))
 
     def send(self, *bodies: str, conversation: str | None = None) -> None:
@@ -333,6 +338,20 @@ def test_no_local_holds_for_what_the_session_sent_before_it_went(shared: Session
     assert bruno.receive() == Puback(5)
     bruno.close()
     bruno = shared.connect()
+    nothing_comes(bruno)
+
+
+def test_no_local_holds_for_what_a_session_sent_that_did_not_read(sessions: Sessions) -> None:
+    bruno = sessions.connect()
+    subscribe(bruno, sessions.topic, 1, no_local=True)
+    sessions.send("not acknowledged")
+    bruno.expect(Publish)
+    bruno.send(Publish(sessions.topic, b"my own", 1, packet_id=5))
+    assert bruno.receive() == Puback(5)
+    sessions.send("after my own")
+    sessions.restart()
+    bruno = sessions.connect()
+    assert seqs(taken(bruno, 2)) == [1, 3]
     nothing_comes(bruno)
 
 

@@ -321,10 +321,10 @@ class Sessions:
         for publication in session.inflight.values():
             if publication is not RELEASED and publication.position is not None:
                 again[publication.topic_name] = max(again.get(publication.topic_name, 0), publication.position)
-        for topic_name, had, last in flows.behind:
+        for topic_name, had, last, own in flows.behind:
             granted = self._server.router.granted(session, topic_name)
             if granted is not None and granted.qos:
-                session.resume_log(topic_name, max(had, again.get(topic_name, 0)), last)
+                session.resume_log(topic_name, max(had, again.get(topic_name, 0)), last, own)
 
     def missed(self, session: Session, topic_name: str, position: int) -> None:
         """A publication of a log went past a session without a connection. If one is about to get it, the logs are just

@@ -180,11 +180,13 @@ class Delivery(NamedTuple):
 
 
 class LogPosition(NamedTuple):
-    """A log of which a session has all up to `had`, and which goes on to `last`."""
+    """A log of which a session has all up to `had`, and which goes on to `last`. `own` is what the session published of
+    that itself and, by No Local, is not to get back."""
 
     topic_name: str
     had: int
     last: int
+    own: frozenset[int] = frozenset()
 
 
 class Resumed(NamedTuple):

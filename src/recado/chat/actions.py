@@ -28,12 +28,12 @@ from recado.ports import (
     Changed,
     ConversationPage,
     EventPage,
+    KeptSession,
     MessageChange,
     NewConversation,
     NewMessage,
     ReadMark,
     Receipt,
-    Received,
     Sent,
     Store,
 )
@@ -82,7 +82,7 @@ def send_message(
     conversation: str,
     draft: MessageDraft,
     origin: object = None,
-    received: Received | None = None,
+    session: KeptSession | None = None,
 ) -> Awaitable[Sent]:
     """Append a message to the log; a retry of an id that this sender has sent returns the first event.
 
@@ -93,7 +93,7 @@ def send_message(
     now = chat.now_ms()
     message_id = draft.id or _new_id(now)
     sender = principal.require_user()
-    return chat.store.append_message(NewMessage(conversation, sender, message_id, draft.body, now, origin, received))
+    return chat.store.append_message(NewMessage(conversation, sender, message_id, draft.body, now, origin, session))
 
 
 async def edit_message(chat: Chat, principal: Principal, conversation: str, seq: int, body: str) -> Changed:

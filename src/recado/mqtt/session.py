@@ -10,7 +10,7 @@ A publication that has a position in its topic's log needs no queue at all: a se
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, Final
 
 from recado.mqtt.packets import Will
@@ -197,12 +197,13 @@ class Session:
         """There was no room to send `position`: it and what follows will be read from the log."""
         self.cursors[topic_name] = LogCursor(position - 1, known=position)
 
-    def resume_log(self, topic_name: str, had: int, last: int) -> None:
-        """The session has a log up to `had`, and it goes on to `last` at least."""
-        cursor = self.cursors.get(topic_name)
-        known = last if cursor is None else max(last, cursor.known)
+    def resume_log(self, topic_name: str, had: int, last: int, own: Set[int]) -> None:
+        """The session has a log up to `had`, and it goes on to `last` at least; it published `own` of that itself."""
+        noted = self.cursors.get(topic_name)
+        known = last if noted is None else max(last, noted.known)
         if had < known:
-            self.cursors[topic_name] = LogCursor(had, known)
+            cursor = self.cursors[topic_name] = LogCursor(had, known)
+            cursor.own = set(own)
 
     def admits(self, topic_name: str, position: int) -> bool:
         """Whether a publication of a log may be sent now. Not if the session is behind, or was sent it from the log."""

@@ -33,7 +33,7 @@ from recado.mqtt.properties import PropertyId
 from recado.mqtt.reason_codes import ReasonCode
 from recado.mqtt.session import Session
 from recado.mqtt.topics import has_wildcard
-from recado.ports import Received
+from recado.ports import KeptSession
 
 _QOS_MAX = 2
 _METHOD = "token"
@@ -193,7 +193,7 @@ class EmbeddedBroker:
         if root != "c" or not is_valid_id(conversation) or (slash and below != "live"):
             return Outcome(ReasonCode.NOT_AUTHORIZED, "publish to c/<conversation> or c/<conversation>/live")
         principal = Principal(session.user)
-        received = None
+        kept: KeptSession | None = None
         try:
             if below:
                 if not self.chat.signal_rates.take(session.user):
@@ -202,14 +202,19 @@ class EmbeddedBroker:
                 ended: asyncio.Future[Any] = asyncio.ensure_future(work)
             else:
                 draft = parse_message(publish.payload)
-                if session.key and publish.qos == _QOS_MAX and publish.packet_id:
-                    received = Received(session.key, publish.packet_id)
-                sent = actions.send_message(self.chat, principal, conversation, draft, session, received)
+                if session.key:
+                    kept = self._kept(session, publish)
+                sent = actions.send_message(self.chat, principal, conversation, draft, session, kept)
                 ended = asyncio.ensure_future(sent)
         except ChatError as refusal:
             return _outcome(refusal)
-        ended.add_done_callback(partial(_ended, self.server.settling(session, publish, received is not None)))
+        ended.add_done_callback(partial(_ended, self.server.settling(session, publish, kept is not None)))
         return None
+
+    def _kept(self, session: Session, publish: Publish) -> KeptSession:
+        granted = self.server.router.granted(session, publish.topic_name)
+        packet_id = publish.packet_id if publish.qos == _QOS_MAX else 0
+        return KeptSession(session.key, packet_id, granted is not None and granted.no_local)
 
     async def _signal(self, principal: Principal, conversation: str, payload: bytes) -> None:
         try:

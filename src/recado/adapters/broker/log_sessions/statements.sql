@@ -97,3 +97,10 @@ DELETE FROM cursors WHERE session = ?1 AND conversation NOT IN (
 
 -- forget_one: how far a session was in one log
 DELETE FROM cursors WHERE session = ?1 AND conversation = (SELECT key FROM conversations WHERE id = ?2);
+
+-- forget_own: what a session sent itself of a log up to a seq
+DELETE FROM own_events
+WHERE session = ?1 AND conversation = (SELECT key FROM conversations WHERE id = ?2) AND seq <= ?3;
+
+-- own_of: what a session sent itself, and is not to get back
+SELECT c.id, o.seq FROM own_events o JOIN conversations c ON c.key = o.conversation WHERE o.session = ?;

@@ -87,14 +87,17 @@ def _save_inflight(db: apsw.Connection, change: InFlight) -> None:
     conversation = topic_name.removeprefix(_ROOT)
     db.execute(SQL["save_inflight"], (key, packet_id, conversation, position, qos))
     if qos == _QOS_MAX:  # it is sent once, so it counts as had from here on
-        db.execute(SQL["save_cursor"], (key, conversation, position))
+        _save_cursor(db, SaveCursor(key, topic_name, position))
 
 
-def _in_log(statement: str) -> Callable[[apsw.Connection, SaveCursor | StartAfter], None]:
-    def write(db: apsw.Connection, change: SaveCursor | StartAfter) -> None:
-        db.execute(SQL[statement], (change.key, change.topic_name.removeprefix(_ROOT), change.position))
+def _save_cursor(db: apsw.Connection, change: SaveCursor) -> None:
+    in_log = (change.key, change.topic_name.removeprefix(_ROOT), change.position)
+    db.execute(SQL["save_cursor"], in_log)
+    db.execute(SQL["forget_own"], in_log)
 
-    return write
+
+def _start_after(db: apsw.Connection, change: StartAfter) -> None:
+    db.execute(SQL["start_after"], (change.key, change.topic_name.removeprefix(_ROOT), change.position))
 
 
 def _run(statement: str) -> Callable[[apsw.Connection, Any], None]:
@@ -112,8 +115,8 @@ _APPLY: dict[type, Callable[[apsw.Connection, Any], None]] = {
     SaveSubscription: _save_subscription,
     DeleteSubscription: _delete_subscription,
     InFlight: _save_inflight,
-    SaveCursor: _in_log("save_cursor"),
-    StartAfter: _in_log("start_after"),
+    SaveCursor: _save_cursor,
+    StartAfter: _start_after,
     Acknowledged: _run("acknowledge"),
     Released: _run("release"),
     Received: _run("receive"),
@@ -161,7 +164,13 @@ def resume(db: apsw.Connection, key: int) -> Resumed:
     inflight = [Delivery(packet_id, _publication(db, *where), qos, False, ()) for packet_id, qos, *where in rows]
     db.execute(SQL["delete_taken_up"], (key,))
     received = [packet_id for (packet_id,) in db.execute(SQL["received_of"], (key,))]
-    behind = [LogPosition(_ROOT + conversation, *far) for conversation, *far in db.execute(SQL["behind"], (key,))]
+    own: dict[str, set[int]] = {}
+    for conversation, seq in db.execute(SQL["own_of"], (key,)):
+        own.setdefault(conversation, set()).add(seq)
+    behind = [
+        LogPosition(_ROOT + conversation, had, last, frozenset(own.get(conversation, ())))
+        for conversation, had, last in db.execute(SQL["behind"], (key,))
+    ]
     return Resumed(inflight, received, behind)
 
 

@@ -76,7 +76,7 @@ def open_writer(path: Path | None, schema: Schema) -> apsw.Connection:
         db.pragma("foreign_keys", True)
         db.pragma("secure_delete", True)  # what is deleted is overwritten
         migrate(db, schema)
-        db.pragma("wal_checkpoint(truncate)")  # a crash may have left in the log what was deleted since
+        db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)  # a crash may have left there what was deleted since
     except (apsw.Error, OSError) as error:
         raise DatabaseUnusable(f"cannot use {path} as a database: {error}") from error
     return db

@@ -32,6 +32,9 @@ INSERT INTO members (conversation, user, read_up_to, delivered_up_to, joined_seq
 -- receive: a session's packet id of QoS 2 is taken, unless the session is gone
 INSERT INTO received (session, packet_id) SELECT key, ?2 FROM sessions WHERE key = ?1 ON CONFLICT DO NOTHING;
 
+-- own: a session is not to get this event back, as long as there is the session
+INSERT INTO own_events (session, conversation, seq) SELECT key, ?2, ?3 FROM sessions WHERE key = ?1;
+
 -- delete_member: take a member out
 DELETE FROM members WHERE conversation = ? AND user = ?;
 

@@ -45,6 +45,7 @@ class Truncation:
             if self._db is None:
                 self._db = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READWRITE)
                 self._db.set_busy_timeout(_BUSY_TIMEOUT_MS)
+                self._db.pragma("schema_version")  # a connection that has read nothing knows of no log
             self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)  # most of it, while others write
             self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         except (apsw.BusyError, apsw.LockedError):

@@ -94,10 +94,13 @@ class Writer:
         row = (log.key, event.seq, event.at, event.sender, None, event.id, event.body, None)
         self._execute(_INSERT_EVENT, row)
         is_new = self.db.changes() > 0
-        if message.received is not None:
-            self._execute(SQL["receive"], message.received)
+        session = message.session
+        if session is not None and session.packet_id:
+            self._execute(SQL["receive"], (session.key, session.packet_id))
         if not is_new:
             return Sent(self._first_sent(log, message), created=False)
+        if session is not None and session.no_local:
+            self._execute(SQL["own"], (session.key, log.key, event.seq))
         self._appended(message.conversation, log, event, log.members, message.origin)
         return Sent(event, created=True)
 

@@ -35,6 +35,16 @@ CREATE TABLE cursors (
 
 CREATE INDEX cursors_by_conversation ON cursors (conversation);
 
+-- What a session sent itself, and is not to get back, of what its cursor has not passed.
+CREATE TABLE own_events (
+    session      INTEGER NOT NULL REFERENCES sessions (key) ON DELETE CASCADE,
+    conversation INTEGER NOT NULL REFERENCES conversations (key) ON DELETE CASCADE,
+    seq          INTEGER NOT NULL,
+    PRIMARY KEY (session, conversation, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX own_events_by_conversation ON own_events (conversation);
+
 CREATE TABLE inflight (
     place        INTEGER PRIMARY KEY,       -- grows in the order of sending
     session      INTEGER NOT NULL REFERENCES sessions (key) ON DELETE CASCADE,
