@@ -19,6 +19,7 @@ from tests.support.browser import (
     new_body,
     open_conversation,
     send,
+    sign_in,
     tab_to,
     wait_until_online,
 )
@@ -177,9 +178,7 @@ def test_a_message_is_text_whatever_it_looks_like(ana: Page, bruno: Page) -> Non
 def test_without_a_code_the_page_asks_for_a_token(shared_server: Server, open_page: OpenPage) -> None:
     conversation = shared_server.host_api.create_conversation(["visitor", "ana"])
     page = open_page(f"{shared_server.http_url}/")
-    field = page.get_by_test_id("sign-in").locator("input[type=password]")
-    field.fill(shared_server.token("visitor"))
-    field.press("Enter")
+    sign_in(page, shared_server.token("visitor"))
 
     open_conversation(page, conversation)
     body = new_body("Olá")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -17,6 +20,7 @@ from tests.support.browser import (
     new_body,
     open_conversation,
     send,
+    sign_in,
     tab_to,
     wait_until_online,
 )
@@ -139,6 +143,28 @@ def test_an_edit_that_the_server_does_not_take_is_said_in_words_and_can_be_tried
     expect(ana.get_by_test_id("refusal")).to_have_text("")
 
 
+def test_what_is_too_old_to_be_changed_is_refused_in_words_and_stays(
+    ana: Page, sent: str, demo: Demo, tmp_path: Path
+) -> None:
+    demo.server.stop()
+    [database] = (tmp_path / "data").glob("*.db")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE events SET at = at - ?", (25 * 3600 * 1000,))
+    demo.server.restart()
+    expect(connection_state(ana, "online")).to_be_attached(timeout=RECONNECT_TIMEOUT_MS)
+
+    edit(ana, sent, new_body("tarde demais"))
+    expect(ana.get_by_test_id("refusal")).to_contain_text("too late")
+    ana.keyboard.press("Escape")
+    expect(ana.get_by_test_id("refusal")).to_have_text("")
+
+    open_menu(ana, sent)
+    ana.get_by_test_id("menu-delete").click()
+    ana.get_by_test_id("delete-confirm").click()
+    expect(ana.get_by_test_id("refusal")).to_contain_text("too late")
+    expect(message(ana, sent)).to_be_visible()
+
+
 def test_a_message_that_is_deleted_while_it_is_edited_ends_the_edit_with_a_word(
     ana: Page, sent: str, demo: Demo
 ) -> None:
@@ -175,11 +201,18 @@ def test_a_message_can_be_edited_and_deleted_with_the_keyboard_alone(ana: Page, 
     ana.keyboard.press("ArrowDown")
     expect(ana.get_by_test_id("menu-delete")).to_be_focused()
     ana.keyboard.press("Enter")
+    expect(ana.get_by_test_id("delete-dialog")).to_be_visible()
+    ana.keyboard.press("Escape")
+    expect(ana.get_by_test_id("delete-dialog")).to_be_hidden()
+    expect(stored(ana, sent).get_by_test_id("message-menu-button")).to_be_focused()
+
+    for key in ("Enter", "ArrowDown", "Enter"):
+        ana.keyboard.press(key)
     tab_to(ana, "delete-confirm")
     ana.keyboard.press("Enter")
     expect(message(bruno, sent)).to_have_count(0)
     expect(bruno.get_by_test_id("message").filter(has_text=DELETED)).to_have_count(1)
-    expect(ana.get_by_test_id("composer")).to_be_visible()
+    expect(ana.get_by_role("log")).to_be_focused()
 
 
 def tab_back_to(page: Page, test_id: str) -> None:
@@ -217,9 +250,7 @@ def test_a_conversation_that_the_host_erases_leaves_the_list_and_the_screen(
     body = new_body("segredo")
     shared_server.api("elias").send(conversation, body)
     page = open_page(f"{shared_server.http_url}/")
-    field = page.get_by_test_id("sign-in").locator("input[type=password]")
-    field.fill(shared_server.token("dora"))
-    field.press("Enter")
+    sign_in(page, shared_server.token("dora"))
     open_conversation(page, conversation)
     expect(message(page, body)).to_be_visible()
 

@@ -284,6 +284,22 @@ def test_a_renewal_of_typing_is_not_passed_on_until_there_was_a_message(
     assert typing == [{"type": "typing", "from": ana, "for_ms": 6000}] * 2
 
 
+def test_a_stranger_can_neither_type_nor_read(
+    connect: Connect, door: tuple[Transport, Version], shared_server: Server, ana: str, bruno: str, carla: str
+) -> None:
+    conversation = shared_server.host_api.create_conversation([ana, bruno])
+    watcher, stranger = connect(bruno, "c/+/live"), connect(carla)
+    for signal in ('{"type":"typing"}', '{"type":"read","seq":0}'):
+        if door[1] == "5":
+            assert stranger.publish(f"c/{conversation}/live", signal) == 0x87
+        else:  # 3.1.1 has no word for it
+            stranger = connect(carla)
+            stranger.publish_unanswered(f"c/{conversation}/live", signal)
+            assert stranger.disconnected.get(timeout=10) != 0
+    type_in(shared_server, conversation, ana)
+    assert {signal["from"] for signal in signals_until(watcher, "typing")} == {ana}
+
+
 # Rates
 
 

@@ -29,6 +29,12 @@ def wait_until_online(page: Page) -> None:
     expect(connection_state(page, "online")).to_be_attached(timeout=RECONNECT_TIMEOUT_MS)
 
 
+def sign_in(page: Page, token: str) -> None:
+    field = page.get_by_test_id("sign-in").locator("input[type=password]")
+    field.fill(token)
+    field.press("Enter")
+
+
 def conversation_item(page: Page, conversation: str) -> Locator:
     return page.locator(f'[data-testid="conversation-item"][data-conversation="{conversation}"]')
 

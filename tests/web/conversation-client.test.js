@@ -2,36 +2,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { ConversationClient } from "../../src/recado/web/conversation-client.js";
+import { bodies, page, reconnected } from "./client-page.js";
 import { fakeClock } from "./fake-clock.js";
-import { FakeRecado, FakeStorage, settled } from "./fake-recado.js";
+import { FakeRecado, settled } from "./fake-recado.js";
 
-/** A page with a client on `server`; `storage` is what a reload keeps. */
-async function page(t, server, storage = new FakeStorage()) {
-  const client = new ConversationClient({
-    baseUrl: "http://fake/",
-    tokens: server.tokens,
-    storage,
-    openSocket: server.openSocket,
-    fetchFunction: server.fetch,
-    hasNetwork: () => !server.unreachable,
-    random: () => 1,
-  });
-  const changes = [];
-  client.onChange((change) => changes.push(change));
-  client.start();
-  t.after(() => client.stop());
-  await settled();
-  return { client, changes, storage };
-}
-
-const bodies = (client, id) => client.conversations.get(id).events.map(({ body }) => body);
 const statuses = (client, id) => client.outbox.of(id).map(({ body, status }) => [body, status]);
-
-async function reconnected(clock) {
-  await settled();
-  clock.tick(15_000);
-  await settled();
-}
 
 test("an event arrives in the open conversation, and no HTTP request is made for it", async (t) => {
   fakeClock(t);

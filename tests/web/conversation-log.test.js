@@ -3,19 +3,8 @@ import { test } from "node:test";
 
 import { retryDelayMs } from "../../src/recado/web/backoff.js";
 import { ConversationLog } from "../../src/recado/web/conversation-log.js";
+import { message, summary } from "./log-entries.js";
 
-const summary = (fields) => ({
-  id: "a",
-  members: ["ana", "bruno"],
-  created_at: 0,
-  last_seq: 0,
-  last_event: null,
-  read_up_to: 0,
-  unread_count: 0,
-  active_at: 0,
-  ...fields,
-});
-const message = (seq, from = "bruno") => ({ seq, from, at: seq, id: `m${seq}`, body: `body ${seq}` });
 const seqs = (events) => events.map(({ seq }) => seq);
 
 test("events in any order become one log without a hole", () => {

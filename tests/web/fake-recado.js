@@ -72,6 +72,9 @@ export class FakeRecado {
     this.unreachable = false;
     /** what a chat PUBLISH is answered with: "acknowledge", "commit-and-drop", "drop", or a reason code */
     this.answers = [];
+    /** who is there and how far each has read, as the server says it; undefined: too many members */
+    this.online = [];
+    this.receipts = [];
   }
 
   get socket() {
@@ -124,6 +127,12 @@ export class FakeRecado {
     },
   };
 
+  /** To the page, as a signal of that conversation. */
+  signal(id, content) {
+    const payload = new TextEncoder().encode(JSON.stringify(content));
+    this.socket.push({ type: "publish", qos: 0, topicName: `c/${id}/live`, payload });
+  }
+
   handle(socket, packet) {
     if (packet.type === "connect")
       socket.push({ type: "connack", sessionPresent: false, reasonCode: this.connackCode ?? 0 });
@@ -155,18 +164,33 @@ export class FakeRecado {
     if (event) socket.pushEvent(conversation, event);
   }
 
-  fetch = async (url, { headers }) => {
+  fetch = async (url, { headers, method, body }) => {
     const path = url.pathname + url.search;
-    this.requests.push(path);
+    this.requests.push(method === "GET" ? path : `${method} ${path}`);
     if (this.unreachable) throw new TypeError("unreachable");
     if (headers.Authorization !== `Bearer ${this.token}` || this.refuseTokens)
       return answer(401, { error: { code: "unauthenticated" } });
     if (url.pathname === "/v1/session") return answer(200, this.session());
     if (url.pathname === "/v1/conversations") return answer(200, { conversations: this.list(), next_cursor: null });
-    const [, , , id, what] = url.pathname.split("/");
+    const [, , , id, what, seq] = url.pathname.split("/");
     if (!this.logs.get(id)?.members.includes(this.user)) return answer(404, { error: { code: "not_found" } });
+    if (what === "messages") return this.change(id, Number(seq), JSON.parse(body ?? "{}"));
     return answer(200, what === "events" ? this.events(id, url.searchParams) : this.summary(id));
   };
+
+  /** What PATCH (with a body) and DELETE do: the entry reads differently, and an event says so. */
+  change(id, target, { body }) {
+    if (this.refuseChanges) return answer(this.refuseChanges, { error: { code: "refused", message: "no" } });
+    const { events } = this.logs.get(id);
+    const message = events[target - 1];
+    if (message.type === "deleted") return answer(body === undefined ? 200 : 409, message);
+    const at = message.at + 60_000;
+    if (body !== undefined) Object.assign(message, { body, edited_at: at });
+    else events[target - 1] = { seq: target, from: message.from, at: message.at, id: message.id, type: "deleted" };
+    const event = this.commit(id, this.user, { at, type: body === undefined ? "deleted" : "edited", target, body });
+    if (!this.holdEvents) this.socket?.pushEvent(id, event);
+    return answer(200, event);
+  }
 
   session() {
     const topics = {
@@ -205,6 +229,7 @@ export class FakeRecado {
       last_event: last,
       read_up_to: read,
       unread_count: unread.length,
+      online: this.online,
     };
   }
 
@@ -216,8 +241,8 @@ export class FakeRecado {
     const page =
       after === null
         ? events.filter(({ seq }) => seq < before).slice(-limit)
-        : events.slice(Number(after)).slice(0, limit);
-    return { events: page, last_seq: events.length };
+        : events.filter(({ seq }) => seq > Number(after)).slice(0, limit);
+    return { events: page, last_seq: events.at(-1)?.seq ?? 0, receipts: this.receipts };
   }
 }
 
@@ -247,5 +272,5 @@ export async function settled() {
 }
 
 function answer(status, body) {
-  return { status, ok: status < 300, json: async () => body };
+  return { status, ok: status < 300, json: async () => JSON.parse(JSON.stringify(body)) };
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { memberLine } from "../../src/recado/web/format.js";
+import { lastSeen, memberLine } from "../../src/recado/web/format.js";
 
 test("the user comes first among the members, whoever joined first", () => {
   assert.equal(memberLine(["ana", "bruno"], "ana"), "You and Bruno");
@@ -10,4 +10,13 @@ test("the user comes first among the members, whoever joined first", () => {
 
 test("the others keep the order of joining, and the user is among the names shown", () => {
   assert.equal(memberLine(["dora", "ana", "carla", "bruno", "you-know"], "you-know"), "You, Dora, Ana, Carla and 1 more");
+});
+
+test("when somebody was last seen is said by the time today, and by the day after that", () => {
+  const now = new Date(2026, 10, 23, 18).getTime();
+  const ago = (/** @type {number} */ days) => lastSeen(new Date(2026, 10, 23 - days, 10, 5).getTime(), now);
+  assert.match(ago(0), /^last seen at 10:05/);
+  assert.match(ago(1), /^last seen yesterday at 10:05/);
+  assert.equal(ago(3), "last seen on Friday");
+  assert.match(ago(30), /^last seen on .*Oct/);
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { displayName, linkPieces } from "../../src/recado/web/format.js";
+import { displayName, linkPieces, snippetOf } from "../../src/recado/web/format.js";
 import { timelineRows } from "../../src/recado/web/timeline.js";
 
 const noon = new Date(2026, 10, 23, 12).getTime();
@@ -71,5 +71,53 @@ test("a user id that is words is shown as a name, and any other as it is", () =>
     "Elias Moreira",
     "user-4711",
     "McX",
+  ]);
+});
+
+test("an edited message shows its body with the time of the edit, and edits and deletes have no row of their own", () => {
+  const list = rows([
+    { ...message(1, "ana"), body: "new", edited_at: noon + 60_000 },
+    { seq: 2, from: "ana", at: noon, type: "edited", target: 1, body: "new" },
+    { seq: 3, from: "bruno", at: noon, type: "deleted", target: 9 },
+  ]);
+  assert.deepEqual(kinds(list), ["day", "message"]);
+  assert.deepEqual([list[1].body, list[1].editedAt], ["new", noon + 60_000]);
+});
+
+test("a deleted message keeps its row and its key, and the line for new messages stays where it stood", () => {
+  const events = [message(1, "bruno"), message(2, "bruno"), message(3, "bruno")];
+  const before = rows(events, { unreadAfter: 1 });
+  events[1] = { ...events[1], type: "deleted", body: undefined };
+  const after = rows(events, { unreadAfter: 1 });
+  assert.deepEqual(
+    after.map(({ key }) => key),
+    before.map(({ key }) => key),
+  );
+  assert.deepEqual([after[3].deleted, after[4].deleted], [true, undefined]);
+});
+
+test("own messages have a receipt; the others' and deleted ones have none", () => {
+  const tombstone = { seq: 3, from: "ana", at: noon, id: "m3", type: "deleted" };
+  const list = rows([message(1, "ana"), message(2, "bruno"), tombstone], { receiptOf: () => ({ receipt: "read" }) });
+  assert.deepEqual(
+    list.map(({ receipt }) => receipt),
+    [undefined, "read", undefined, undefined],
+  );
+});
+
+test("the list says what was changed last, in words", () => {
+  const snippets = [
+    { seq: 2, from: "ana", at: noon, type: "edited", target: 1, body: "new" },
+    { seq: 2, from: "bruno", at: noon, type: "edited", target: 1 },
+    { seq: 2, from: "bruno", at: noon, type: "deleted", target: 1 },
+    { seq: 2, from: "bruno", at: noon, id: "m2", type: "deleted" },
+    { seq: 2, from: null, at: noon, type: "user_erased", user: "bruno" },
+  ].map((event) => snippetOf(event, "ana"));
+  assert.deepEqual(snippets, [
+    "You edited: new",
+    "Bruno edited a message",
+    "Bruno deleted a message",
+    "Message deleted",
+    "The messages of Bruno were deleted",
   ]);
 });

@@ -3,12 +3,16 @@
  * Recado in the browser: the user's conversations, live, and sending that survives anything but the user's own "no".
  *
  * Events come over MQTT; a resume says for each conversation what it has (`after=<conversation>=<seq>`). HTTP is asked
- * at the start, for the list after a (re)connect, to fill a gap, and for older history; never on a timer. The list is
- * read after the subscription is in force, so a conversation made in between is in one of the two.
+ * at the start, for the list and the open conversation's receipts after a (re)connect, to fill a gap, and for older
+ * history; never on a timer. The list is read after the subscription is in force, so a conversation made in between is
+ * in one of the two. An edit or a delete goes up over HTTP, and shows when its event is back.
  */
 
 import { ConversationLog } from "./conversation-log.js";
 import { ApiError, HttpApi, SignedOut } from "./http-api.js";
+import { LiveSignals } from "./live-signals.js";
+import { HISTORY_PAGE, LogReader } from "./log-reader.js";
+import { MessageChanges } from "./message-changes.js";
 import { MqttLink } from "./mqtt-link.js";
 import { Outbox, randomId } from "./outbox.js";
 import { OutboxSender } from "./outbox-sender.js";
@@ -19,12 +23,9 @@ export { ApiError, SignedOut };
 /** @import {ChatEvent, Conversation, Session, TokenSource} from "./http-api.js" */
 /** @import {ConnectionState} from "./mqtt-link.js" */
 /** @import {MqttConnection} from "./mqtt.js" */
+/** @import {Signal} from "./conversation-log.js" */
 
-const HISTORY_PAGE = 50;
-const GAP_PAGE = 200;
 const RESUMED_MAX = 200;
-const TYPING_EVERY_MS = 3_000;
-const READ_AFTER_MS = 300;
 
 /**
  * @typedef {object} ClientOptions
@@ -59,18 +60,28 @@ export class ConversationClient {
     this.listeners = new Set();
     /** @type {Map<string, ChatEvent[]>} events of conversations that are still being looked up */
     this.early = new Map();
-    /** @type {Set<string>} conversations whose gap or history is being read */
-    this.reading = new Set();
     /** @type {Set<string>} conversations that the current connection brings without a hole */
     this.following = new Set();
-    /** @type {Map<string, number>} */
-    this.unsentReads = new Map();
-    /** @type {ReturnType<typeof setTimeout> | undefined} */
-    this.readTimer = undefined;
-    /** @type {Map<string, number>} */
-    this.typingSentAt = new Map();
+    /** @type {Set<string>} conversations whose view was read on the current connection */
+    this.viewed = new Set();
+    /** @type {string | null} the conversation on the screen */
+    this.opened = null;
     /** @type {Promise<void> | null} */
     this.listing = null;
+    /** @type {Array<[string, Signal]>} what came while the list was being read: it may be newer than the list */
+    this.presenceMeanwhile = [];
+    this.reader = new LogReader(this.api, {
+      onEvents: (events) => this.confirm(events),
+      onChange: (id) => this.emit({ kind: "conversation", id }),
+      onGapFailed: (error, log) => this.readFailed(error, log),
+    });
+    this.changes = new MessageChanges(this.api, {
+      onEntry: (id, entry) => this.replaceEntry(id, entry),
+      onSignedOut: (error) => this.link.signOut(error),
+    });
+    this.signals = new LiveSignals((id, payload, qos) =>
+      this.link.connection?.publish(this.topics.live(id), payload, qos),
+    );
     this.topics = new TopicTemplates("c/{conversation}", "c/{conversation}/live", "c/{conversation}");
     this.outbox = new Outbox("", null);
     this.sender = new OutboxSender(this.outbox, this.senderHooks());
@@ -119,7 +130,8 @@ export class ConversationClient {
   }
 
   stop() {
-    clearTimeout(this.readTimer);
+    this.signals.stop();
+    this.reader.stop();
     this.link.stop();
   }
 
@@ -129,17 +141,30 @@ export class ConversationClient {
   }
 
   /**
-   * Makes sure that a conversation is known and has its newest page of history; waits until the list is here.
+   * Makes sure that a conversation is known as it is now and has its newest page of history; waits until the list is
+   * here.
    *
    * @param {string} id
    * @returns {Promise<boolean>} false if the user is not in such a conversation
    */
   async open(id) {
+    this.opened = id;
     await this.listed;
-    if (!this.conversations.has(id) && !(await this.lookUp(id))) return false;
+    const known = this.conversations.get(id);
+    const isUpToDate = known !== undefined && (known.removed || this.viewed.has(id));
+    if (!isUpToDate && !(await this.lookUp(id))) {
+      if (known) this.markRemoved(known);
+      return known !== undefined;
+    }
     const log = this.conversations.get(id);
-    if (log && log.hasOlder && log.events.length < HISTORY_PAGE) await this.loadOlder(id);
+    if (log && log.events.length < HISTORY_PAGE) await this.reader.loadOlder(log);
+    if (log) void this.reader.readReceipts(log); // the messages do not wait for their ticks
     return true;
+  }
+
+  /** No conversation is on the screen any more. */
+  close() {
+    this.opened = null;
   }
 
   /**
@@ -148,16 +173,7 @@ export class ConversationClient {
    */
   async loadOlder(id) {
     const log = this.conversations.get(id);
-    if (!log || !log.hasOlder || this.reading.has(id)) return;
-    this.reading.add(id);
-    try {
-      const page = await this.api.events(id, { before: log.firstSeq, limit: HISTORY_PAGE });
-      log.prepend(page.events);
-      this.confirm(page.events);
-    } finally {
-      this.reading.delete(id);
-      this.emit({ kind: "conversation", id });
-    }
+    if (log) await this.reader.loadOlder(log);
   }
 
   /** The next page of the list. */
@@ -174,7 +190,7 @@ export class ConversationClient {
    */
   send(id, body) {
     const message = this.outbox.add(id, body);
-    this.typingSentAt.delete(id);
+    this.signals.typingEnded(id);
     this.emit({ kind: "conversation", id });
     this.sender.flush(id);
     return message;
@@ -197,15 +213,12 @@ export class ConversationClient {
   }
 
   /**
-   * Tells the others that the user is typing; at most every 3 s.
+   * Tells the others that the user is typing.
    *
    * @param {string} id
    */
   typing(id) {
-    const now = Date.now();
-    if (this.state !== "online" || now - (this.typingSentAt.get(id) ?? 0) < TYPING_EVERY_MS) return;
-    this.typingSentAt.set(id, now);
-    this.link.connection?.publish(this.topics.live(id), '{"type":"typing"}', 0).catch(() => {});
+    if (this.state === "online") this.signals.typing(id);
   }
 
   /**
@@ -217,19 +230,8 @@ export class ConversationClient {
   markRead(id, seq) {
     const log = this.conversations.get(id);
     if (!log || log.removed || !log.markRead(seq)) return;
-    this.unsentReads.set(id, seq);
-    this.readTimer ??= setTimeout(() => this.sendReads(), READ_AFTER_MS);
+    this.signals.read(id, seq);
     this.emit({ kind: "conversation", id });
-  }
-
-  sendReads() {
-    clearTimeout(this.readTimer);
-    this.readTimer = undefined;
-    for (const [id, seq] of this.unsentReads) {
-      const sent = this.link.connection?.publish(this.topics.live(id), JSON.stringify({ type: "read", seq }), 1);
-      const settled = () => this.unsentReads.get(id) === seq && this.unsentReads.delete(id);
-      sent?.then(settled, () => {}); // a lost connection leaves it for the next one
-    }
   }
 
   /** @param {Session} session */
@@ -271,8 +273,12 @@ export class ConversationClient {
     const refused = reasonCodes.find((code) => code >= 0x80);
     if (refused !== undefined) throw new ApiError(0, "refused", `subscription refused: 0x${refused.toString(16)}`);
     this.sender.flushAll();
-    this.sendReads();
+    this.signals.sendReads();
+    this.reader.reconnected();
+    this.viewed.clear();
     await this.readList(null);
+    const shown = this.conversations.get(this.opened ?? "");
+    if (shown) void this.reader.readReceipts(shown);
   }
 
   /**
@@ -280,7 +286,9 @@ export class ConversationClient {
    * @returns {Promise<void>}
    */
   readList(cursor) {
-    this.listing ??= this.api
+    if (this.listing) return this.listing;
+    this.presenceMeanwhile = [];
+    this.listing = this.api
       .conversations(cursor)
       .then((page) => this.absorbPage(page, cursor))
       .finally(() => (this.listing = null));
@@ -294,6 +302,7 @@ export class ConversationClient {
   absorbPage({ conversations, next_cursor }, cursor) {
     if (cursor === null) this.forgetMissing(conversations, next_cursor === null);
     for (const summary of conversations) this.absorb(summary);
+    for (const [id, signal] of this.presenceMeanwhile) this.conversations.get(id)?.receiveSignal(signal);
     this.nextListCursor = next_cursor;
     this.listLoaded = true;
     this.listIsHere();
@@ -317,6 +326,7 @@ export class ConversationClient {
 
   /** @param {Conversation} summary */
   absorb(summary) {
+    this.viewed.add(summary.id);
     const known = this.conversations.get(summary.id);
     if (known) {
       known.update(summary);
@@ -337,7 +347,7 @@ export class ConversationClient {
   catchUp(log, lastSeq) {
     this.following.add(log.id);
     if (log.events.length === 0) log.jumpTo(lastSeq);
-    else void this.fillGap(log);
+    else void this.reader.fillGap(log);
   }
 
   /**
@@ -357,16 +367,23 @@ export class ConversationClient {
 
   /**
    * @param {string} id
-   * @param {{type?: string, from?: string, seq?: number}} signal
+   * @param {Signal} signal
    */
-  receiveSignal(id, { type, from, seq }) {
+  receiveSignal(id, signal) {
     const log = this.conversations.get(id);
-    if (!log || from === undefined) return;
-    if (type === "typing" && from !== this.me) {
-      setTimeout(() => this.emit({ kind: "conversation", id }), log.markTyping(from) + 20);
-    } else if (type === "read" && from === this.me && typeof seq === "number") {
-      log.markRead(seq);
-    }
+    if (!log || typeof signal.from !== "string") return;
+    const typingMs = log.receiveSignal(signal);
+    if (typingMs > 0) setTimeout(() => this.emit({ kind: "conversation", id }), typingMs + 20);
+    if (signal.type === "presence" && this.listing) this.presenceMeanwhile.push([id, signal]);
+    this.emit({ kind: "conversation", id });
+  }
+
+  /**
+   * @param {string} id
+   * @param {ChatEvent} entry
+   */
+  replaceEntry(id, entry) {
+    this.conversations.get(id)?.replace(entry);
     this.emit({ kind: "conversation", id });
   }
 
@@ -377,7 +394,8 @@ export class ConversationClient {
   take(log, event) {
     const applied = log.receive(event);
     this.confirm([event, ...applied]);
-    if (log.hasGap) void this.fillGap(log);
+    if (applied.some(isMembership) && !log.removed) this.reader.membersChanged(log);
+    if (log.hasGap) void this.reader.fillGap(log);
     this.emit({ kind: "conversation", id: log.id });
   }
 
@@ -399,40 +417,8 @@ export class ConversationClient {
    */
   async confirmRetry(id, messageId) {
     const log = this.conversations.get(id);
-    if (log) await this.fillGap(log);
+    if (log) await this.reader.fillGap(log);
     if (this.outbox.remove(messageId)) this.emit({ kind: "conversation", id });
-  }
-
-  /**
-   * Reads what lies between the cursor and the server's newest event.
-   *
-   * @param {ConversationLog} log
-   */
-  async fillGap(log) {
-    const key = `gap/${log.id}`;
-    if (this.reading.has(key)) return;
-    this.reading.add(key);
-    try {
-      let more = true;
-      while (more) more = await this.readAfterCursor(log);
-      if (log.hasGap) log.jumpTo(Math.min(...log.ahead.keys()) - 1);
-    } catch (error) {
-      this.readFailed(error, log);
-    } finally {
-      this.reading.delete(key);
-      this.emit({ kind: "conversation", id: log.id });
-    }
-  }
-
-  /**
-   * @param {ConversationLog} log
-   * @returns {Promise<boolean>} whether there is more to read
-   */
-  async readAfterCursor(log) {
-    const page = await this.api.events(log.id, { after: log.cursor, limit: GAP_PAGE });
-    for (const event of page.events) log.receive(event);
-    this.confirm(page.events);
-    return page.events.length > 0 && log.cursor < page.last_seq;
   }
 
   /**
@@ -493,6 +479,9 @@ export class ConversationClient {
     for (const listener of this.listeners) listener(change);
   }
 }
+
+/** @param {ChatEvent} event */
+const isMembership = ({ type }) => type === "member_added" || type === "member_removed";
 
 /** @param {Uint8Array} payload */
 function parsed(payload) {

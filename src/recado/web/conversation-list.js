@@ -3,6 +3,7 @@
 
 import { byId, element } from "./element.js";
 import { displayName, initials, listTime, othersIn, snippetOf, titleOf, toneOf } from "./format.js";
+import { otherIsOnline } from "./presence-text.js";
 import { TEXTS } from "./texts.js";
 
 /** @import {ConversationClient} from "./conversation-client.js" */
@@ -84,6 +85,7 @@ export class ConversationList {
       failed,
       open,
       summary.members,
+      otherIsOnline(this.client, log),
     ];
     const drawn = JSON.stringify(shown) + listTime(summary.active_at);
     const known = this.items.get(id);
@@ -91,11 +93,21 @@ export class ConversationList {
     const item = known?.item ?? element("li");
     const hadFocus = item.contains(document.activeElement);
     const link = this.linkFor(log, open);
-    link.append(avatar(avatarUser(log, this.client.me)), this.textFor(log, typists.length > 0, failed?.body));
+    link.append(this.face(log), this.textFor(log, typists.length > 0, failed?.body));
     item.replaceChildren(link);
     if (hadFocus) link.focus({ preventScroll: true });
     this.items.set(id, { item, drawn });
     return item;
+  }
+
+  /** The avatar, with a dot if the one other is there. @param {ConversationLog} log */
+  face(log) {
+    const face = element("span", { class: "face" }, avatar(avatarUser(log, this.client.me)));
+    if (!otherIsOnline(this.client, log)) return face;
+    const dot = element("span", { class: "online-dot", "data-testid": "online-dot" });
+    dot.append(element("span", { class: "visually-hidden" }, TEXTS.online));
+    face.append(dot);
+    return face;
   }
 
   /**

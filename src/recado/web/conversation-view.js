@@ -5,7 +5,9 @@ import { Composer } from "./composer.js";
 import { avatar, avatarUser } from "./conversation-list.js";
 import { byId, element } from "./element.js";
 import { displayName, memberLine, titleOf } from "./format.js";
-import { SignedOut } from "./http-api.js";
+import { ApiError, SignedOut } from "./http-api.js";
+import { isMessage } from "./log-changes.js";
+import { otherIsOnline, presenceText } from "./presence-text.js";
 import { TEXTS } from "./texts.js";
 import { timelineRows } from "./timeline.js";
 import { TimelineView } from "./timeline-view.js";
@@ -31,10 +33,14 @@ export class ConversationView {
       onNearStart: () => this.wantOlder(),
       onRetry: (messageId) => this.client.retry(messageId),
       onDiscard: (messageId) => this.client.discard(messageId),
+      onEdit: (message) => this.composer.edit(message),
+      onDelete: ({ seq }) => void this.change((id) => this.client.changes.delete(id, seq)),
     });
     this.composer = new Composer({
       onSend: (body) => this.send(body),
+      onEdit: (seq, body) => this.change((id) => this.client.changes.edit(id, seq, body)),
       onTyping: () => this.id !== null && this.client.typing(this.id),
+      onChange: () => this.showRefusal(""),
     });
   }
 
@@ -48,7 +54,10 @@ export class ConversationView {
     this.loadFailed = false;
     this.timeline.clear();
     this.composer.open(id);
-    if (id === null) return this.render();
+    if (id === null) {
+      this.client.close();
+      return this.render();
+    }
     this.opening = this.loading = true;
     this.timeline.frame.setAttribute("aria-busy", "true"); // or a screen reader reads the whole page of history out
     this.render();
@@ -80,9 +89,10 @@ export class ConversationView {
     this.renderRows(log);
     this.renderTyping(log);
     this.composer.show(!log.removed);
+    this.endVainEditing(log);
     const notice = byId("removed-notice", HTMLParagraphElement);
     notice.hidden = !log.removed;
-    notice.textContent = log.removed ? TEXTS.removedNotice : "";
+    notice.textContent = log.erased ? TEXTS.erasedNotice : log.removed ? TEXTS.removedNotice : "";
     if (this.timeline.atEnd) this.seen();
   }
 
@@ -101,7 +111,10 @@ export class ConversationView {
   renderHead(log) {
     const { me } = this.client;
     byId("subject", HTMLHeadingElement).textContent = titleOf(log.summary, me);
-    byId("members", HTMLParagraphElement).textContent = memberLine(log.summary.members, me);
+    byId("members", HTMLSpanElement).textContent = memberLine(log.summary.members, me);
+    const presence = byId("presence", HTMLSpanElement);
+    presence.textContent = presenceText(this.client, log);
+    presence.classList.toggle("is-online", otherIsOnline(this.client, log));
     byId("head-avatar", HTMLSpanElement).replaceChildren(avatar(avatarUser(log, me)));
   }
 
@@ -116,7 +129,7 @@ export class ConversationView {
     } else if (log.hasOlder) {
       this.top.replaceChildren(element("span", { class: "spinner", "aria-hidden": "true" }), TEXTS.loadingOlder);
     } else {
-      this.top.replaceChildren(empty ? TEXTS.noMessages : TEXTS.beginning);
+      this.top.replaceChildren(log.erased ? "" : empty ? TEXTS.noMessages : TEXTS.beginning);
     }
   }
 
@@ -126,7 +139,10 @@ export class ConversationView {
     const { me, outbox } = this.client;
     const { events, summary } = log;
     if (!this.isWatched() && summary.unread_count > 0 && !this.opening) this.unreadAfter ??= summary.read_up_to;
-    this.timeline.render(timelineRows({ events, outbox: outbox.of(log.id), me, unreadAfter: this.unreadAfter }), me);
+    const { unreadAfter } = this;
+    const receiptOf = (/** @type {number} */ seq) => log.receiptOf(seq);
+    const rows = timelineRows({ events, outbox: outbox.of(log.id), me, unreadAfter, receiptOf });
+    this.timeline.render(rows, me, !log.removed);
   }
 
   /** @param {ConversationLog} log */
@@ -169,6 +185,40 @@ export class ConversationView {
     this.unreadAfter = null;
     this.client.send(this.id, body);
     this.timeline.toEnd();
+  }
+
+  /**
+   * Asks the server for a change of an own message; what it refuses is said in words.
+   *
+   * @param {(id: string) => Promise<void>} ask
+   * @returns {Promise<boolean>} whether the server agreed
+   */
+  async change(ask) {
+    const { id } = this;
+    if (id === null) return false;
+    this.showRefusal("");
+    try {
+      await ask(id);
+      return true;
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      if (this.id === id) this.showRefusal(TEXTS.changeRefusal(error.status, error.message));
+      return false;
+    }
+  }
+
+  /** @param {string} text */
+  showRefusal(text) {
+    byId("refusal", HTMLParagraphElement).textContent = text;
+  }
+
+  /** The message that is being edited was deleted, perhaps in another tab. @param {ConversationLog} log */
+  endVainEditing(log) {
+    const seq = this.composer.editing?.seq;
+    const entry = log.events.find((event) => event.seq === seq);
+    if (seq === undefined || (entry && isMessage(entry) && !log.removed)) return;
+    this.composer.stopEditing();
+    if (!log.removed) this.showRefusal(TEXTS.changeRefusal(409, ""));
   }
 
   /** Puts the focus where writing or reading goes on; a phone's keyboard stays down. */

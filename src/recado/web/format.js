@@ -1,6 +1,7 @@
 // @ts-check
 /** Names, times and texts as people read them. Pure, but for the clock where `now` is not given. */
 
+import { isTombstone } from "./log-changes.js";
 import { TEXTS } from "./texts.js";
 
 /** @import {ChatEvent, Conversation} from "./http-api.js" */
@@ -48,6 +49,13 @@ export function listTime(at, now = Date.now()) {
   const age = dayNumber(now) - dayNumber(at);
   if (age === 0) return clockTime(at);
   return age > 0 && age < 7 ? SHORT_WEEKDAY.format(at) : SHORT_DATE.format(at);
+}
+
+/** @param {number} at @param {number} [now] */
+export function lastSeen(at, now = Date.now()) {
+  const age = dayNumber(now) - dayNumber(at);
+  if (age < 2) return TEXTS.lastSeenAt(age === 1 ? TEXTS.yesterday.toLowerCase() : "", clockTime(at));
+  return TEXTS.lastSeenOn(age < 7 ? WEEKDAY.format(at) : SHORT_DATE.format(at));
 }
 
 /**
@@ -111,6 +119,7 @@ export function systemText(event, me) {
   const by = event.from === null ? null : nameFor(event.from, me);
   if (event.type === "member_added") return TEXTS.memberAdded(by, nameFor(event.user ?? "", me));
   if (event.type === "member_removed") return TEXTS.memberRemoved(by, nameFor(event.user ?? "", me));
+  if (event.type === "user_erased") return TEXTS.userErased(nameFor(event.user ?? "", me));
   if (event.type !== "conversation_changed") return "";
   return event.subject ? TEXTS.subjectChanged(event.subject) : TEXTS.detailsChanged;
 }
@@ -118,6 +127,8 @@ export function systemText(event, me) {
 /** @param {ChatEvent | null} event @param {string} me */
 export function snippetOf(event, me) {
   if (event === null) return TEXTS.noMessages;
+  if (event.type === "deleted") return isTombstone(event) ? TEXTS.deleted : TEXTS.deletedOne(nameFor(event.from, me));
+  if (event.type === "edited") return TEXTS.editedOne(nameFor(event.from, me), event.body);
   if (event.type !== undefined) return systemText(event, me);
   return TEXTS.snippet(nameFor(event.from, me), event.body ?? "");
 }

@@ -19,6 +19,8 @@ const ANSWER_MS_MAX = 15_000;
  * @property {string} [user]
  * @property {string | null} [subject]
  * @property {Record<string, unknown>} [metadata]
+ * @property {number} [target] the seq of the message that was edited or deleted
+ * @property {number} [edited_at] of a message: when it got the body that it has
  *
  * @typedef {object} Conversation
  * @property {string} id
@@ -31,6 +33,7 @@ const ANSWER_MS_MAX = 15_000;
  * @property {number} read_up_to
  * @property {number} unread_count
  * @property {number} active_at
+ * @property {string[]} [online] the members who are there now; absent above the server's `receipt_members_max`
  *
  * @typedef {object} Session
  * @property {string} user
@@ -104,7 +107,7 @@ export class HttpApi {
   /**
    * @param {string} id
    * @param {{after?: number, before?: number, limit: number}} range
-   * @returns {Promise<{events: ChatEvent[], last_seq: number}>}
+   * @returns {Promise<{events: ChatEvent[], last_seq: number, receipts?: import("./receipts.js").Receipt[]}>}
    */
   events(id, range) {
     const query = Object.entries(range).map(([name, value]) => `${name}=${value}`);
@@ -112,12 +115,42 @@ export class HttpApi {
   }
 
   /**
+   * @param {string} id
+   * @param {number} seq
+   * @param {string} body
+   * @returns {Promise<ChatEvent>} the `edited` event, or the message itself if that is its body already
+   */
+  editMessage(id, seq, body) {
+    return this.call("PATCH", `v1/conversations/${encodeURIComponent(id)}/messages/${seq}`, { body });
+  }
+
+  /**
+   * @param {string} id
+   * @param {number} seq
+   * @returns {Promise<ChatEvent>} the `deleted` event, or the entry itself if it was deleted already
+   */
+  deleteMessage(id, seq) {
+    return this.call("DELETE", `v1/conversations/${encodeURIComponent(id)}/messages/${seq}`);
+  }
+
+  /**
    * @param {string} path
    * @returns {Promise<any>}
    */
-  async get(path) {
-    let response = await this.request(path, false);
-    if (response.status === 401) response = await this.request(path, true);
+  get(path) {
+    return this.call("GET", path);
+  }
+
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @param {object} [content] sent as JSON
+   * @returns {Promise<any>}
+   */
+  async call(method, path, content) {
+    const body = content && JSON.stringify(content);
+    let response = await this.request(path, { method, body }, false);
+    if (response.status === 401) response = await this.request(path, { method, body }, true);
     if (response.status === 401) throw new SignedOut("refused");
     const answer = await response.json().catch(() => null);
     if (response.ok && answer !== null) return answer;
@@ -127,14 +160,17 @@ export class HttpApi {
 
   /**
    * @param {string} path
+   * @param {{method: string, body?: string}} init
    * @param {boolean} renew
    */
-  async request(path, renew) {
+  async request(path, init, renew) {
     const token = await this.tokens.token(renew);
+    /** @type {Record<string, string>} */
     const headers = { Authorization: `Bearer ${token}`, Accept: "application/json" };
+    if (init.body !== undefined) headers["Content-Type"] = "application/json";
     const signal = AbortSignal.timeout(ANSWER_MS_MAX);
     try {
-      return await this.fetchFunction(new URL(path, this.baseUrl), { headers, signal, cache: "no-store" });
+      return await this.fetchFunction(new URL(path, this.baseUrl), { ...init, headers, signal, cache: "no-store" });
     } catch (error) {
       throw new ApiError(0, "unreachable", String(error));
     }

@@ -27,6 +27,18 @@ const REFUSALS = {
   0x99: "The server cannot take this message.",
 };
 
+/** @type {Record<number, string>} why a message was not edited or deleted, by HTTP status */
+const CHANGE_REFUSALS = {
+  0: "The server cannot be reached now. Try again in a moment.",
+  401: "You are signed out.",
+  403: "It is too late to change this message.",
+  404: "This message is not here any more.",
+  409: "This message was deleted in the meantime.",
+  413: "The message is too long.",
+  429: "That was too fast. Try again in a moment.",
+  503: "The server is busy. Try again in a moment.",
+};
+
 export const TEXTS = {
   product: "Recado",
   connection: CONNECTION,
@@ -47,16 +59,38 @@ export const TEXTS = {
   loadingOlder: "Loading earlier messages…",
   beginning: "This is the beginning of the conversation.",
   noMessages: "No messages yet. Say hello.",
+  erasedNotice: "This conversation was deleted.",
   removedNotice: "You are no longer in this conversation.",
   unreadHere: "New",
   newMessages: "New messages",
   toTheEnd: "Go to the newest message",
   write: "Write a message",
+  edited: "edited",
+  editedAt: (/** @type {string} */ time) => `Edited ${time}`,
+  deleted: "Message deleted",
+  messageMenu: "Edit or delete this message",
+  edit: "Edit",
+  delete: "Delete",
+  cancel: "Cancel",
+  deleteQuestion: "Delete this message?",
+  deleteHint: "It disappears for everybody in this conversation, and nobody can bring it back.",
+  editing: "Editing your message",
+  save: "Save",
+  cancelEditing: "Cancel editing",
+  changeRefusal: (/** @type {number} */ status, /** @type {string} */ message) =>
+    CHANGE_REFUSALS[status] ?? `The server refused it: ${message}.`,
   send: "Send",
   retry: "Try again",
   discard: "Discard",
   notSent: "Not sent",
   status: { sending: "Sending", sent: "Sent", failed: "Not sent" },
+  receipt: { stored: "Sent", delivered: "Delivered", read: "Read" },
+  /** @param {string[]} names */
+  readBy: (names) => `Read by ${joined(names)}`,
+  online: "online",
+  onlineCount: (/** @type {number} */ count) => `${count} online`,
+  lastSeenAt: (/** @type {string} */ day, /** @type {string} */ time) => `last seen ${day ? `${day} ` : ""}at ${time}`,
+  lastSeenOn: (/** @type {string} */ day) => `last seen on ${day}`,
   today: "Today",
   yesterday: "Yesterday",
   members: (/** @type {string[]} */ names, /** @type {number} */ more) =>
@@ -69,6 +103,10 @@ export const TEXTS = {
   },
   typingShort: "typing…",
   snippet: (/** @type {string} */ name, /** @type {string} */ body) => `${name}: ${body}`,
+  deletedOne: (/** @type {string} */ name) => `${name} deleted a message`,
+  editedOne: (/** @type {string} */ name, /** @type {string | undefined} */ body) =>
+    body === undefined ? `${name} edited a message` : `${name} edited: ${body}`,
+  userErased: (/** @type {string} */ user) => `The messages of ${user} were deleted`,
   notSentSnippet: (/** @type {string} */ body) => `Not sent: ${body}`,
   /** @param {string | null} by @param {string} user */
   memberAdded: (by, user) => (by === null ? `${user} joined` : `${by} added ${user}`),

@@ -6,9 +6,11 @@
 
 import { avatar } from "./conversation-list.js";
 import { byId, element, icon } from "./element.js";
-import { clockTime, dayName, fullTime, linkPieces, nameFor } from "./format.js";
+import { clockTime, dayName, displayName, fullTime, linkPieces, nameFor } from "./format.js";
+import { MessageMenu } from "./message-menu.js";
 import { TEXTS } from "./texts.js";
 
+/** @import {MenuMessage} from "./message-menu.js" */
 /** @import {MessageRow, Row} from "./timeline.js" */
 
 const END_PX = 48;
@@ -20,6 +22,8 @@ const NEAR_START_PX = 400;
  * @property {() => void} onNearStart older history would be welcome
  * @property {(messageId: string) => void} onRetry
  * @property {(messageId: string) => void} onDiscard
+ * @property {(message: MenuMessage) => void} onEdit
+ * @property {(message: MenuMessage) => void} onDelete
  */
 
 export class TimelineView {
@@ -29,17 +33,24 @@ export class TimelineView {
     this.frame = byId("timeline", HTMLDivElement);
     this.list = byId("rows", HTMLOListElement);
     this.pill = byId("new-messages", HTMLButtonElement);
-    /** @type {Map<string, {node: HTMLLIElement, drawn: string}>} */
+    this.menu = new MessageMenu(hooks);
+    /** @type {Map<string, {node: HTMLLIElement, drawn: string, row: Row}>} */
     this.drawn = new Map();
+    this.canChange = true; // whether own messages have their menu
     this.atEnd = true;
     this.unseen = 0;
-    this.frame.onscroll = () => this.scrolled();
+    this.frame.onscroll = () => {
+      this.menu.close();
+      this.scrolled();
+    };
+    this.list.onkeydown = (event) => this.moved(event);
     this.pill.onclick = () => this.toEnd();
     new ResizeObserver(() => this.atEnd && this.toEnd()).observe(this.frame);
   }
 
   /** Starts on another conversation. */
   clear() {
+    this.menu.close();
     this.drawn.clear();
     this.list.replaceChildren();
     this.atEnd = true;
@@ -50,14 +61,18 @@ export class TimelineView {
   /**
    * @param {Row[]} rows
    * @param {string} me
+   * @param {boolean} canChange
    */
-  render(rows, me) {
+  render(rows, me, canChange) {
+    this.canChange = canChange;
     const wasAtEnd = this.atEnd;
     const anchor = this.anchor();
     const last = this.list.lastElementChild;
     const nodes = rows.map((row) => this.nodeFor(row, me));
     this.reconcile(nodes);
     this.forgetAllBut(rows);
+    this.setTabStop();
+    this.menu.closeIfHomeless(this.frame);
     if (wasAtEnd) this.toEnd();
     else this.restore(anchor);
     const lastAt = last instanceof HTMLLIElement ? nodes.indexOf(last) : nodes.length - 1;
@@ -146,14 +161,23 @@ export class TimelineView {
    * @param {string} me
    */
   nodeFor(row, me) {
-    const drawn = JSON.stringify(row) + (row.kind === "day" ? dayName(row.at) : "");
+    const drawn = JSON.stringify(row) + (row.kind === "day" ? dayName(row.at) : this.canChange);
     const known = this.drawn.get(row.key);
     if (known?.drawn === drawn) return known.node;
     const node = known?.node ?? element("li");
-    if (row.kind === "message") this.drawMessage(node, row, me);
-    else drawLine(node, row);
-    this.drawn.set(row.key, { node, drawn });
+    const hadFocus = node.contains(document.activeElement);
+    if (row.kind !== "message") drawLine(node, row);
+    else if (known?.row.kind === "message" && isSameText(known.row, row)) this.drawState(node, row);
+    else this.drawMessage(node, row, me);
+    this.drawn.set(row.key, { node, drawn, row });
+    if (hadFocus && !node.contains(document.activeElement)) this.focusIn(node);
     return node;
+  }
+
+  /** The button that had the focus was drawn anew, or is gone with its message. @param {HTMLLIElement} node */
+  focusIn(node) {
+    const more = moreButton(node);
+    (more && !more.hidden ? more : this.frame).focus({ preventScroll: true });
   }
 
   /**
@@ -165,31 +189,75 @@ export class TimelineView {
     node.className = ["row", "row-message", row.own ? "own" : "other", row.first && "first", row.last && "last"]
       .filter(Boolean)
       .join(" ");
-    Object.assign(node.dataset, { testid: "message", id: row.id, status: row.status });
-    if (row.seq !== undefined) node.dataset.seq = String(row.seq);
-    const bubble = element("div", { class: "bubble", title: fullTime(row.at) });
+    Object.assign(node.dataset, { testid: "message", id: row.id });
+    node.toggleAttribute("data-deleted", row.deleted === true);
+    const bubble = element("div", { class: "bubble", title: titleFor(row) });
     const name = element(
       "span",
       { class: row.own || !row.first ? "visually-hidden" : "sender" },
       nameFor(row.from, me),
     );
-    const pieces = linkPieces(row.body).map(pieceNode);
-    const text = element("p", { class: "body", dir: "auto", "data-time": clockTime(row.at) }, ...pieces);
-    bubble.append(name, text, this.meta(row));
+    const pieces = row.deleted ? [TEXTS.deleted] : linkPieces(row.body).map(pieceNode);
+    const text = element("p", { class: "body", dir: "auto", "data-time": timeLine(row).join(" ") }, ...pieces);
+    bubble.append(name, text, element("span", { class: "meta", "aria-live": "off" }));
     const parts = row.own
-      ? [bubble]
+      ? [element("div", { class: "own-line" }, this.more(row), bubble)]
       : [row.last ? avatar(row.from) : element("span", { class: "avatar-space" }), bubble];
     node.replaceChildren(...parts);
     if (row.status === "failed") node.append(this.failure(row));
+    this.drawState(node, row);
+  }
+
+  /**
+   * What changes while the text stays: how far the message has come. The text is not touched, or a screen reader would
+   * read it out again for every tick.
+   *
+   * @param {HTMLLIElement} node
+   * @param {MessageRow} row
+   */
+  drawState(node, row) {
+    node.dataset.status = row.status;
+    if (row.seq !== undefined) node.dataset.seq = String(row.seq);
+    if (row.receipt) node.dataset.receipt = row.receipt;
+    else delete node.dataset.receipt;
+    node.querySelector(".meta")?.replaceChildren(...metaNodes(row));
+    const more = moreButton(node);
+    if (more) more.hidden = row.seq === undefined || row.deleted === true || !this.canChange;
   }
 
   /** @param {MessageRow} row */
-  meta(row) {
-    const time = element("time", { datetime: new Date(row.at).toISOString() }, clockTime(row.at));
-    const meta = element("span", { class: "meta" }, time);
-    if (!row.own) return meta;
-    meta.append(icon(row.status), element("span", { class: "visually-hidden" }, TEXTS.status[row.status]));
-    return meta;
+  more({ key }) {
+    const attributes = { type: "button", class: "more", "data-testid": "message-menu-button", tabindex: "-1" };
+    const labels = { "aria-label": TEXTS.messageMenu, "aria-haspopup": "menu", "aria-expanded": "false" };
+    const button = element("button", { ...attributes, ...labels }, icon("more"));
+    button.onclick = () => {
+      const row = this.drawn.get(key)?.row;
+      if (row?.kind === "message" && row.seq !== undefined) this.menu.toggle(button, { seq: row.seq, body: row.body });
+    };
+    return button;
+  }
+
+  /** Up and down go from one own message's button to the next. @param {KeyboardEvent} event */
+  moved(event) {
+    const step = event.key === "ArrowUp" ? -1 : event.key === "ArrowDown" ? 1 : 0;
+    const buttons = this.moreButtons();
+    const at = buttons.indexOf(/** @type {HTMLButtonElement} */ (document.activeElement));
+    if (step === 0 || at < 0) return;
+    event.preventDefault();
+    buttons[Math.max(0, Math.min(buttons.length - 1, at + step))]?.focus();
+    this.setTabStop();
+  }
+
+  /** One button is in the page's tab order: the focused one, else the newest message's. */
+  setTabStop() {
+    const buttons = this.moreButtons();
+    const stop = buttons.find((button) => button === document.activeElement) ?? buttons.at(-1);
+    for (const button of buttons) button.tabIndex = button === stop ? 0 : -1;
+  }
+
+  /** @returns {HTMLButtonElement[]} */
+  moreButtons() {
+    return [...this.list.querySelectorAll(/** @type {"button"} */ (".more:not([hidden])"))];
   }
 
   /** @param {MessageRow} row */
@@ -201,6 +269,59 @@ export class TimelineView {
     const text = `${TEXTS.notSent}. ${TEXTS.refusal(reasonCode, reason)}`;
     return element("div", { class: "failure" }, element("span", {}, text), retry, discard);
   }
+}
+
+/**
+ * Whether two drawings of a message differ in its state alone.
+ *
+ * @param {MessageRow} before
+ * @param {MessageRow} now
+ */
+function isSameText(before, now) {
+  if (before.status === "failed" || now.status === "failed") return false;
+  /** @type {Array<keyof MessageRow>} */
+  const drawn = ["id", "from", "body", "at", "editedAt", "deleted", "first", "last"];
+  return drawn.every((field) => before[field] === now[field]);
+}
+
+/** @param {MessageRow} row */
+function titleFor({ at, editedAt }) {
+  return editedAt === undefined ? fullTime(at) : `${fullTime(at)}\n${TEXTS.editedAt(fullTime(editedAt))}`;
+}
+
+/** @param {MessageRow} row */
+function timeLine({ at, editedAt }) {
+  return editedAt === undefined ? [clockTime(at)] : [TEXTS.edited, clockTime(at)];
+}
+
+/** @param {MessageRow} row */
+function metaNodes(row) {
+  const time = element("time", { datetime: new Date(row.at).toISOString() }, clockTime(row.at));
+  const nodes = row.editedAt === undefined ? [time] : [element("span", { class: "edited" }, TEXTS.edited), time];
+  const { text, name } = stateOf(row);
+  if (!text) return nodes;
+  const mark = element("span", { class: "state", title: text }, icon(name));
+  return [...nodes, mark, element("span", { class: "visually-hidden" }, text)];
+}
+
+/**
+ * What an own message's mark says, and its icon.
+ *
+ * @param {MessageRow} row
+ */
+function stateOf({ own, deleted, status, receipt, seq, seenBy = [] }) {
+  if (!own || deleted) return { text: "", name: "" };
+  if (receipt) {
+    const text = seenBy.length > 0 ? TEXTS.readBy(seenBy.map(displayName)) : TEXTS.receipt[receipt];
+    return { text, name: receipt === "stored" ? "sent" : receipt };
+  }
+  if (seq !== undefined) return { text: "", name: "" }; // stored, in a conversation where receipts are not told
+  return { text: TEXTS.status[status], name: status };
+}
+
+/** @param {HTMLLIElement} node @returns {HTMLButtonElement | null} */
+function moreButton(node) {
+  return node.querySelector(/** @type {"button"} */ (".more"));
 }
 
 /**

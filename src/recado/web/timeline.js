@@ -6,9 +6,11 @@
  */
 
 import { dayNumber, systemText } from "./format.js";
+import { isTombstone } from "./log-changes.js";
 
 /** @import {ChatEvent} from "./http-api.js" */
 /** @import {OutboxMessage, OutboxStatus} from "./outbox.js" */
+/** @import {ReceiptState} from "./receipts.js" */
 
 const GROUP_MS_MAX = 5 * 60_000;
 
@@ -26,6 +28,10 @@ const GROUP_MS_MAX = 5 * 60_000;
  * @property {number} at
  * @property {boolean} own
  * @property {OutboxStatus} status
+ * @property {ReceiptState} [receipt] of an own message that is stored, where receipts are told
+ * @property {string[]} [seenBy] the others who have read it, if only some have
+ * @property {number} [editedAt]
+ * @property {boolean} [deleted] only its place is left
  * @property {number} [reasonCode]
  * @property {string} [reason]
  * @property {boolean} first of its group
@@ -39,15 +45,16 @@ const GROUP_MS_MAX = 5 * 60_000;
  * @param {OutboxMessage[]} conversation.outbox
  * @param {string} conversation.me
  * @param {number | null} conversation.unreadAfter the seq after which the "new" line stands
+ * @param {(seq: number) => {receipt?: ReceiptState, seenBy?: string[]}} [conversation.receiptOf] of an own message
  * @returns {Row[]}
  */
-export function timelineRows({ events, outbox, me, unreadAfter }) {
+export function timelineRows({ events, outbox, me, unreadAfter, receiptOf = () => ({}) }) {
   /** @type {Row[]} */
   const rows = [];
   let day = NaN;
   let unreadShown = unreadAfter === null;
   for (const row of [
-    ...events.map((event) => eventRow(event, me)),
+    ...events.map((event) => eventRow(event, me, receiptOf)),
     ...outbox.map((message) => outboxRow(message, me)),
   ]) {
     if (row === null) continue;
@@ -66,16 +73,22 @@ export function timelineRows({ events, outbox, me, unreadAfter }) {
 /**
  * @param {ChatEvent} event
  * @param {string} me
+ * @param {(seq: number) => {receipt?: ReceiptState, seenBy?: string[]}} receiptOf
  * @returns {SystemRow | MessageRow | null}
  */
-function eventRow(event, me) {
-  const { seq, at, from, type, id = `seq-${seq}`, body = "" } = event;
-  if (type !== undefined) {
+function eventRow(event, me, receiptOf) {
+  const { seq, at, from, type, id = `seq-${seq}`, body = "", edited_at: editedAt } = event;
+  const deleted = isTombstone(event);
+  if (type !== undefined && !deleted) {
     const text = systemText(event, me);
     return text ? { kind: "system", key: `system/${seq}`, text, at } : null;
   }
   const key = `message/${from ?? ""}/${id}`;
-  return { kind: "message", key, id, seq, from, body, at, own: from === me, status: "sent", first: true, last: true };
+  const own = from === me;
+  /** @type {MessageRow} */
+  const row = { kind: "message", key, id, seq, from, body, at, own, status: "sent", first: true, last: true };
+  if (deleted) return { ...row, deleted };
+  return { ...row, editedAt, ...(own ? receiptOf(seq) : {}) };
 }
 
 /**
