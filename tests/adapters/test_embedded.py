@@ -16,7 +16,7 @@ from recado.broker.server import Settle
 from recado.chat import errors
 from recado.chat.actions import Chat
 from recado.chat.errors import ChatError, Unavailable, no_such_conversation
-from recado.chat.event import Event
+from recado.chat.event import CONVERSATION_ERASED, Committed, Event
 from recado.chat.membership import MembershipCache
 from recado.chat.principal import Principal
 from recado.mqtt.packets import Connect, Publish
@@ -257,3 +257,39 @@ async def test_a_newer_token_renews_the_old_one(door: EmbeddedBroker) -> None:
     for method, token in (("token", b"forged"), ("SCRAM-SHA-256", b"ana")):
         with pytest.raises(Refused):
             await door.reauthenticate(session, method, token, unasked)
+
+
+class Told:
+    """The MQTT server's part: remembers what it was asked to do, in order."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+
+    def stop_log(self, user: str, topic_name: str) -> None:
+        self.asked.append(("stop", user, topic_name))
+
+    def publish_to(self, publication: Publication, recipients: frozenset[str], origin: object) -> None:
+        self.asked.append(("publish", publication.topic_name, publication.payload, recipients))
+
+    def end_sessions(self, user: str, reason_code: ReasonCode, text: str) -> None:
+        self.asked.append(("end", user, reason_code))
+
+
+async def test_an_erased_conversation_is_replayed_to_nobody_any_more_and_its_end_is_told(
+    broker: EmbeddedBroker,
+) -> None:
+    told = Told()
+    broker.server = cast(Any, told)
+    pair = frozenset({"ana", "bruno"})
+
+    broker.publish([Committed("c", Event(seq=7, sender=None, at=1, type=CONVERSATION_ERASED), pair)])
+
+    assert sorted(told.asked[:2]) == [("stop", "ana", "c/c"), ("stop", "bruno", "c/c")]
+    assert told.asked[2:] == [("publish", "c/c", b'{"seq":7,"from":null,"at":1,"type":"conversation_erased"}', pair)]
+
+
+async def test_a_user_who_is_cut_off_is_told_that_somebody_decided_so(broker: EmbeddedBroker) -> None:
+    told = Told()
+    broker.server = cast(Any, told)
+    broker.disconnect("ana")
+    assert told.asked == [("end", "ana", ReasonCode.ADMINISTRATIVE_ACTION)]

@@ -19,7 +19,7 @@ import pytest
 from recado.adapters.store.sqlite import DatabaseInUse, DatabaseUnusable, SqliteStore, backup, files
 from recado.chat.errors import Unavailable
 from recado.chat.event import Committed
-from recado.ports import Sent
+from recado.ports import MessageChange, Sent
 from tests.adapters.conftest import OpenStore
 from tests.adapters.disk import TIMEOUT_S, Disk
 from tests.contracts.stores import SQLITE_LIMITS, create, message, send, seqs, whole_log
@@ -223,6 +223,8 @@ async def test_one_users_waiting_messages_leave_room_for_those_of_others(disk: D
         accepted = [store.append_message(message("ana", str(n))) for n in range(2)]
         with pytest.raises(Unavailable):
             store.append_message(message("ana", "one too many"))
+        with pytest.raises(Unavailable):
+            await store.change_message(MessageChange("c", 1, "ana", None, 1, 0))
         accepted.append(store.append_message(message("bruno", "0")))
     await asyncio.gather(*accepted)
 

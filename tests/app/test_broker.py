@@ -405,7 +405,9 @@ async def test_what_it_logs_says_where_it_listens_and_holds_no_secret(own: Broke
 
 
 async def test_readyz_is_503_from_a_commit_that_failed_to_one_that_works(own: Broker) -> None:
-    await own.connected("ana", "secret of ana", client_id="a")
+    first = await own.connected("ana", "secret of ana", client_id="a")
+    await first.send(Publish("sensors/y", b"y" * 20_000, 1, retain=True, packet_id=1))
+    await first.expect(Puback)  # so that the write-ahead log is longer than what is logged, which has the limit too
     wal = own.directory / "recado-broker.db-wal"
     former = resource.prlimit(own.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(own.pid, resource.RLIMIT_FSIZE, (wal.stat().st_size, former[1]))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recado.chat.errors import NotFound, Unavailable, no_such_conversation
-from recado.chat.event import MEMBER_ADDED, MEMBER_REMOVED, Committed, Event
+from recado.chat.event import CONVERSATION_ERASED, MEMBER_ADDED, MEMBER_REMOVED, Committed, Event
 from recado.chat.membership import MembershipCache
 from recado.ports import Membership, Store
 
@@ -215,3 +215,21 @@ def test_in_any_order_whoever_gets_an_answer_gets_one_that_held_since_they_asked
         assert len(cache._members) <= entries_max
 
     asyncio.run(run())
+
+
+async def test_an_erased_conversation_has_no_members_also_for_a_read_that_was_under_way(store: SlowStore) -> None:
+    cache = new_cache(store)
+    await read(cache, store, PAIR)
+    erased = Committed("c", Event(seq=2, sender=None, at=1, type=CONVERSATION_ERASED), PAIR)
+
+    cache.apply([erased])
+
+    assert await cache.members("c") == frozenset()
+    assert cache.without_removed("c", PAIR) == frozenset()
+
+    late = new_cache(store)
+    asking = asyncio.ensure_future(late.members("c"))
+    await settle()
+    late.apply([erased])
+    store.reads["c"][-1].set_result(Membership(PAIR, 1))
+    assert await asking == frozenset()

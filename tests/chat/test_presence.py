@@ -147,6 +147,7 @@ async def test_a_page_that_is_reloaded_is_no_news(presence: Presence, broker: Re
         clock.pass_s(GRACE_S - 0.1)
         assert presence.online(["ana"]) == ["ana"]
         presence.connected("ana")
+        assert await told(broker) == []
     clock.pass_s(GRACE_S)
     assert await told(broker) == []
     assert clock.timers == [], "nobody is going"

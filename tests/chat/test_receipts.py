@@ -15,7 +15,7 @@ from recado.chat import actions
 from recado.chat.actions import Chat
 from recado.chat.conversation import ConversationDraft
 from recado.chat.errors import Invalid, NotFound, Unavailable
-from recado.chat.event import Committed, Event, encode_event
+from recado.chat.event import Event, encode_event
 from recado.chat.membership import MembershipCache
 from recado.chat.message import MessageDraft
 from recado.chat.policy import ChatLimits
@@ -209,12 +209,32 @@ async def test_a_store_that_fails_is_not_asked_in_a_hurry_however_much_waits(
     deliver(receipts, conversation="c0")
     await turns()
     store.answers[0].set_exception(Unavailable("the disk is full"))
+    await turns()
     for number in range(1, 5):
         deliver(receipts, conversation=f"c{number}")
         await turns()
     assert len(store.written) == 1
     assert receipts.dropped == 3, "two wait: the first, and one of the four"
     store.is_open = True
+    await receipts.close()
+    assert [mark.conversation for mark in store.written[1]] == ["c0", "c1"]
+
+
+async def test_what_comes_back_from_a_store_that_failed_takes_no_more_room_than_there_is(
+    open_receipts: Open, store: MarkStore
+) -> None:
+    store.is_open = False
+    receipts = open_receipts(receipts_pending_max=2)
+    deliver(receipts, conversation="c0")
+    await turns()
+    deliver(receipts, conversation="c1")
+    deliver(receipts, conversation="c2")
+    store.answers[0].set_exception(Unavailable("the disk is full"))
+    await turns()
+    assert receipts.dropped == 1
+    store.is_open = True
+    await receipts.close()
+    assert [mark.conversation for mark in store.written[1]] == ["c1", "c2"]
 
 
 async def test_when_as_many_wait_as_may_they_are_written_before_the_interval_is_over(
@@ -253,19 +273,6 @@ async def test_the_end_does_not_wait_for_a_store_that_fails(open_receipts: Open,
     store.answers[0].set_exception(Unavailable("the server is stopping"))
     async with asyncio.timeout(5):
         await closing
-
-
-async def test_a_large_conversation_costs_the_store_nothing(open_receipts: Open, store: MarkStore) -> None:
-    receipts = open_receipts(receipt_members_max=2)
-    event = Event(seq=1, sender="ana", at=1, id="x", body="hi")
-    receipts.apply([Committed("c", event, ALL)])
-    deliver(receipts)
-    await turns()
-    assert store.written == []
-    receipts.apply([Committed("c", event, frozenset({"ana", "bruno"}))])  # it has become smaller
-    deliver(receipts)
-    await turns()
-    assert len(store.written) == 1
 
 
 async def test_a_sender_who_was_removed_meanwhile_is_not_told(

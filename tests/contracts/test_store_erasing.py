@@ -114,6 +114,18 @@ async def test_a_conversation_that_never_was_cannot_be_erased(store: Store) -> N
         await store.erase_conversation("unknown", 9_000)
 
 
+async def test_others_write_while_a_long_log_is_erased(store: Store) -> None:
+    await create(store, "ana", "bruno")
+    await create(store, "ana", "bruno", conversation="other")
+    await send_many(store, SEVERAL_CHUNKS)
+
+    for erasing in (store.erase_user("ana", 9_000), store.erase_conversation("c", 9_000)):
+        erased = asyncio.ensure_future(erasing)
+        await send(store, "bruno", f"meanwhile {erased.get_name()}", conversation="other")
+        assert not erased.done()
+        await erased
+
+
 async def test_sends_that_come_with_the_erasure_are_in_the_log_before_it_or_refused(store: Store) -> None:
     await create(store, "ana", "bruno")
 
@@ -195,6 +207,17 @@ async def test_erasing_a_person_of_many_messages_takes_several_chunks_and_ends_w
     assert {event.body for event in await whole_log(store)} == {None}
     ends = [event.type for event in shelf.committed_of("c") if event.type is not None]
     assert ends == ["member_removed", "user_erased", "member_added"] * 2
+
+
+async def test_erasing_a_person_twice_at_once_is_told_once(store: Store, shelf: Shelf) -> None:
+    await create(store, "ana", "bruno")
+    await send_many(store, SEVERAL_CHUNKS)
+
+    await asyncio.gather(*(store.erase_user("ana", 9_000) for _ in range(3)))
+
+    ends = [event.type for event in shelf.committed_of("c") if event.type is not None]
+    assert ends == ["member_removed", "user_erased"]
+    assert {event.body for event in await whole_log(store)} == {None}
 
 
 async def test_erasing_a_person_again_or_one_who_never_was_tells_nobody(store: Store, shelf: Shelf) -> None:

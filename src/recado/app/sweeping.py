@@ -18,10 +18,15 @@ _DAY_MS = 24 * 3600 * 1000
 
 @asynccontextmanager
 async def sweeping(
-    store: Store, now_ms: Callable[[], int], retention_days: int | None, interval_s: float
+    store: Store,
+    now_ms: Callable[[], int],
+    retention_days: int | None,
+    interval_s: float,
+    on_retention: Callable[[], None],
 ) -> AsyncIterator[None]:
-    """Sweep now and every so many seconds, until the end of the block."""
-    task = asyncio.ensure_future(_sweep_for_ever(store, now_ms, retention_days, interval_s))
+    """Sweep now and every so many seconds, until the end of the block. `on_retention` is called when messages past
+    their retention are gone from the store."""
+    task = asyncio.ensure_future(_sweep_for_ever(store, now_ms, retention_days, interval_s, on_retention))
     try:
         yield
     finally:
@@ -31,15 +36,21 @@ async def sweeping(
 
 
 async def _sweep_for_ever(
-    store: Store, now_ms: Callable[[], int], retention_days: int | None, interval_s: float
+    store: Store,
+    now_ms: Callable[[], int],
+    retention_days: int | None,
+    interval_s: float,
+    on_retention: Callable[[], None],
 ) -> None:
     while True:
         try:
             await sweep(store, now_ms(), retention_days)
+            if retention_days is not None:
+                on_retention()
         except Unavailable as error:
             log.warning("sweep_failed", error=error.message)
         except Exception as error:  # the next one may go well, and the server goes on anyhow
-            log.error("sweep_failed", error=type(error).__name__)
+            log.error("sweep_failed", error=type(error).__name__)  # noqa: TRY400  # its text may quote what people wrote
         await asyncio.sleep(interval_s)
 
 

@@ -69,7 +69,8 @@ async def running(settings: Settings, extra_routes: Sequence[BaseRoute] = ()) ->
         stack.push_async_callback(chat.close)
         await broker.server.start()
         interval_s = limits.chat.sweep_interval_s
-        await stack.enter_async_context(sweeping(store, chat.now_ms, settings.retention_days, interval_s))
+        sweep = sweeping(store, chat.now_ms, settings.retention_days, interval_s, broker.forget_recent)
+        await stack.enter_async_context(sweep)
 
         mqtt_port = await _listen(broker, settings, "mqtt_port", ListenerSettings("tcp", settings.host), stack)
         websocket = ListenerSettings("ws", settings.host, ws_path=WS_PATH, allowed_origins=_websocket_origins(settings))

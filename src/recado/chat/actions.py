@@ -67,7 +67,6 @@ class Chat:
 
     def apply(self, committed: Sequence[Committed]) -> None:
         """Follow what was committed, once the members have been sent it."""
-        self.receipts.apply(committed)
         self.typing.apply(committed)
 
     async def close(self) -> None:

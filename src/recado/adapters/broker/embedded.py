@@ -87,22 +87,26 @@ class EmbeddedBroker:
         for entry in committed:
             topic_name = f"c/{entry.conversation}"
             event = entry.event
-            if event.type == MEMBER_REMOVED and event.user is not None:
-                self.server.stop_log(event.user, topic_name)
-            elif event.type == CONVERSATION_ERASED:
-                for user in entry.recipients:
-                    self.server.stop_log(user, topic_name)
+            closed_to = _closed_to(entry)
+            for user in closed_to:
+                self.server.stop_log(user, topic_name)
             is_followed = len(entry.recipients) <= self.chat.limits.receipt_members_max
             payload = encode_event(event)
             self._recent.add(entry.conversation, event, payload)
             publication = Publication(topic_name, payload, _QOS_MAX, event.seq, is_followed=is_followed)
             self.server.publish_to(publication, entry.recipients, entry.origin)
+            for user in closed_to:  # who had no room for it must not read on from here once it is a member again
+                self.server.stop_log(user, topic_name)
 
     def signal(self, conversation: str, recipients: frozenset[str], payload: bytes) -> None:
         self.server.publish_to(Publication(f"c/{conversation}/live", payload, 0), recipients)
 
     def disconnect(self, user: str) -> None:
         self.server.end_sessions(user, ReasonCode.ADMINISTRATIVE_ACTION, "the host application ended your sessions")
+
+    def forget_recent(self) -> None:
+        """Events in memory may read otherwise in the store now, though no event says so."""
+        self._recent.clear()
 
     # recado.broker.hooks.Hooks
 
@@ -240,6 +244,14 @@ class EmbeddedBroker:
         except ChatError as error:
             raise Refused(ReasonCode.SERVER_BUSY, error.message) from None
         return LogPage([(event.seq, encode_event(event)) for event in page.events], page.last_seq)
+
+
+def _closed_to(entry: Committed) -> frozenset[str]:
+    """Who may not read the conversation any more from this event on."""
+    event = entry.event
+    if event.type == MEMBER_REMOVED and event.user is not None:
+        return frozenset([event.user])
+    return entry.recipients if event.type == CONVERSATION_ERASED else frozenset()
 
 
 def _check_method(method: str) -> None:

@@ -74,7 +74,7 @@ def open_writer(path: Path | None, schema: Schema) -> apsw.Connection:
         db.pragma("journal_mode", "wal")
         db.pragma("synchronous", "full")
         db.pragma("foreign_keys", True)
-        db.pragma("secure_delete", True)  # what is deleted is overwritten
+        db.pragma("secure_delete", schema is CONVERSATIONS)  # what people take back is overwritten
         migrate(db, schema)
         db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)  # a crash may have left there what was deleted since
     except (apsw.Error, OSError) as error:

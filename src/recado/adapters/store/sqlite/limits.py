@@ -8,7 +8,7 @@ class SqliteLimits:
     pending_writes_max: int
     """Writes that wait for a commit; one more is refused as unavailable."""
     pending_sends_per_user_max: int
-    """One user's messages among them, so that the others find room."""
+    """One user's messages and changes of them among those, so that the others find room."""
     batch_writes_max: int
     """Writes in one commit."""
     pending_reads_max: int
@@ -22,5 +22,5 @@ class SqliteLimits:
     """Bytes of bodies in one page of events; what is beyond comes with the next page."""
     erase_rows_max: int
     """Entries that one transaction erases, so that nobody else waits for long."""
-    wal_truncate_interval_s: int
+    wal_truncate_interval_ms: int
     """At least so long from one emptying of the write-ahead log to the next."""

@@ -53,8 +53,8 @@ UPDATE members SET delivered_up_to = ?1 WHERE conversation = ?2 AND user = ?3 AN
 -- senders_among: who sent the messages past one seq and up to another
 SELECT DISTINCT sender FROM events WHERE conversation = ? AND seq > ? AND seq <= ? AND type IS NULL;
 
--- receipts: each member's cursors, in the order of joining; who has read something has got it
-SELECT user, max(delivered_up_to, read_up_to), read_up_to FROM members WHERE conversation = ? ORDER BY key LIMIT ?;
+-- receipts: each member's cursors, in the order of joining
+SELECT user, delivered_up_to, read_up_to FROM members WHERE conversation = ? ORDER BY key LIMIT ?;
 
 -- circles_of: a user's conversations of at most so many members, newest activity first
 SELECT c.key, c.id FROM members m JOIN conversations c ON c.key = m.conversation
@@ -149,8 +149,9 @@ SELECT c.key FROM conversations c WHERE c.key > ?2 AND c.key <= ?3 AND c.erased_
     OR EXISTS (SELECT 1 FROM events e WHERE e.conversation = c.key AND e.sender = ?1 AND e.id > '' AND e.type IS NULL)
 );
 
--- overdue: among a range of conversations, where the first event that retention has not seen is older than a time
-SELECT c.key FROM conversations c JOIN events e ON e.conversation = c.key AND e.seq = c.swept_up_to + 1
+-- overdue: in which of a range of conversations the first event that retention has not seen is older than a time; CROSS
+-- JOIN keeps the order, one look at one event for each
+SELECT c.key FROM conversations c CROSS JOIN events e ON e.conversation = c.key AND e.seq = c.swept_up_to + 1
 WHERE c.key > ?2 AND c.key <= ?3 AND e.at < ?1;
 
 -- swept_up_to: where retention has been in a log

@@ -68,7 +68,7 @@ class SqliteStore:
         self._readers = threading.local()
         self._reader_connections: list[apsw.Connection] = []
         self._reads = ThreadPoolExecutor(limits.reader_threads, "recado-read")
-        self._truncation = Truncation(path, limits.wal_truncate_interval_s)
+        self._truncation = Truncation(path, limits.wal_truncate_interval_ms / 1000)
         self._erasing = Erasing(self._write, self._read, limits.erase_rows_max, self._truncation.soon)
         self._writes: GroupCommit[Writer, _Ticket] = GroupCommit(
             Writer(self._db, limits.logs_in_memory_max),
@@ -86,11 +86,13 @@ class SqliteStore:
     # Writes
 
     def append_message(self, message: NewMessage) -> Awaitable[Sent]:
-        sender = message.sender
+        return self._write_of(message.sender, lambda writer: writer.append_message(message))
+
+    def _write_of(self, sender: str, run: Callable[[Writer], T]) -> "asyncio.Future[T]":
         pending = self._pending_sends.get(sender, 0)
         if pending >= self._limits.pending_sends_per_user_max:
             raise Unavailable("too many of your messages wait for the store; try again")
-        future = self._write(lambda writer: writer.append_message(message))
+        future = self._write(run)
         self._pending_sends[sender] = pending + 1
         future.add_done_callback(lambda _: self._sent(sender))
         return future
@@ -114,7 +116,7 @@ class SqliteStore:
         return await self._write(lambda writer: writer.mark_read(conversation, user, seq))
 
     async def change_message(self, change: MessageChange) -> Changed:
-        changed = await self._write(lambda writer: writer.change_message(change))
+        changed = await self._write_of(change.by or "", lambda writer: writer.change_message(change))
         if changed.changed:
             self._truncation.soon()
         return changed

@@ -1,7 +1,7 @@
-"""The write-ahead log, emptied soon after something was erased: until then it still holds the bytes.
+"""What was erased, also gone from the write-ahead log: it is emptied soon after something was erased.
 
-It is done in a thread of its own and on a connection of its own. Readers that are in the way are not waited for: it is
-tried again a moment later.
+It is done in a thread, on a connection of its own. Who is in the way is not waited for: it is tried again a moment
+later.
 """
 
 import asyncio
@@ -33,21 +33,17 @@ class Truncation:
     async def _run(self) -> None:
         while self._is_due and not self._closing.is_set():
             self._is_due = False
-            if not await asyncio.to_thread(self._truncate):
-                self._is_due = True
+            self._is_due = not await asyncio.to_thread(self.truncate) or self._is_due
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), self._interval_s)
         self._task = None
 
-    def _truncate(self) -> bool:
+    def truncate(self) -> bool:
         """False if something was in the way."""
         try:
-            if self._db is None:
-                self._db = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READWRITE)
-                self._db.set_busy_timeout(_BUSY_TIMEOUT_MS)
-                self._db.pragma("schema_version")  # a connection that has read nothing knows of no log
-            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)  # most of it, while others write
-            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            db = self._connection()
+            db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)  # most of it, while others write
+            db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         except (apsw.BusyError, apsw.LockedError):
             return False
         except apsw.Error as error:
@@ -55,8 +51,15 @@ class Truncation:
             return False
         return True
 
+    def _connection(self) -> apsw.Connection:
+        if self._db is None:
+            self._db = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READWRITE)
+            self._db.set_busy_timeout(_BUSY_TIMEOUT_MS)
+            self._db.pragma("schema_version")  # a connection that has read nothing knows of no log
+        return self._db
+
     async def close(self) -> None:
-        """Let go of the file. Whoever closes it last empties the log."""
+        """Let go of the database. Who closes it last empties the log."""
         if self._task is not None:
             self._closing.set()
             await self._task

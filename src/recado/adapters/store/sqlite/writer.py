@@ -221,7 +221,7 @@ class Writer:
         """Take the user out of these conversations; its messages there go with `erase_messages`."""
         for key in keys:
             conversation = self._living(key)
-            if conversation is not None:
+            if conversation is not None and self._execute(SQL["traces_of"], (user, key - 1, key)).fetchall():
                 self._execute(SQL["insert_erasure"], (key, user))
                 self.remove_member(conversation, user, None, at)
 
