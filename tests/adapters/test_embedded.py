@@ -268,7 +268,7 @@ class Told:
     def stop_log(self, user: str, topic_name: str) -> None:
         self.asked.append(("stop", user, topic_name))
 
-    def publish_to(self, publication: Publication, recipients: frozenset[str], origin: object) -> None:
+    def publish_to(self, publication: Publication, recipients: frozenset[str], origin: object = None) -> None:
         self.asked.append(("publish", publication.topic_name, publication.payload, recipients))
 
     def end_sessions(self, user: str, reason_code: ReasonCode, text: str) -> None:

@@ -44,16 +44,13 @@ class Sessions:
         self.topic = f"c/{self.conversation}"
         self._client_id = f"phone-{self.conversation}"
 
-    def connect(self, *, level: int = MQTT_5, user: str = "bruno") -> RawClient:
+    def connect(self, *, level: int = MQTT_5, user: str = "bruno", receive_maximum: int | None = None) -> RawClient:
         """The user's phone, with the same client id each time; the first time it finds no session."""
-        expiry = {PropertyId.SESSION_EXPIRY_INTERVAL: HOUR} if level == MQTT_5 else {}
-        options: dict[str, Any] = {
-            "client_id": self._client_id,
-            "clean_start": False,
-            "level": level,
-            "properties": expiry,
-        }
-        return self._closer.enter_context(closing(RawClient(self.server, user, **options)))
+        properties = {PropertyId.SESSION_EXPIRY_INTERVAL: HOUR} if level == MQTT_5 else {}
+        if receive_maximum is not None:
+            properties[PropertyId.RECEIVE_MAXIMUM] = receive_maximum
+        options: dict[str, Any] = {"client_id": self._client_id, "clean_start": False, "level": level}
+        return self._closer.enter_context(closing(RawClient(self.server, user, properties=properties, **options)))
 
     def send(self, *bodies: str, conversation: str | None = None) -> None:
         ana = self.server.api("ana")
@@ -322,6 +319,29 @@ def test_who_is_added_again_while_away_starts_at_its_new_membership(shared: Sess
     shared.send("five")
     bruno = shared.connect()
     assert seqs(taken(bruno, 2)) == [4, 5]
+
+
+@pytest.mark.parametrize("how", ["removed", "erased"])
+def test_the_last_event_comes_to_a_member_who_had_no_room_for_it(shared: Sessions, how: str) -> None:
+    bruno = shared.connect(receive_maximum=2)
+    subscribe(bruno, shared.topic)
+    shared.send("one", "two", "three", "four")
+    first = taken(bruno, 2, acknowledge=False)
+    if how == "removed":
+        shared.server.host_api.remove_member(shared.conversation, "bruno")
+    else:
+        shared.server.host_api.call("DELETE", f"/conversations/{shared.conversation}").expect(204)
+    nothing_comes(bruno)
+    for publish in first:
+        bruno.send(Puback(publish.packet_id))
+    (last,) = taken(bruno, 1)
+    kind = "member_removed" if how == "removed" else "conversation_erased"
+    assert json.loads(last.payload)["type"] == kind
+    nothing_comes(bruno)
+    if how == "removed":
+        shared.server.host_api.add_member(shared.conversation, "bruno")
+        shared.send("seven")
+        assert seqs(taken(bruno, 2)) == [6, 7], "and nothing of what came before"
 
 
 # Options

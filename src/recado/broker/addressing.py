@@ -75,5 +75,5 @@ def _send(server: Server, subscription: Subscription, publication: Publication, 
 def _skip(server: Server, session: Session, publication: Publication) -> None:
     if publication.position is not None:
         session.skip(publication.topic_name, publication.position, server.limits.own_positions_max)
-        if session.key:
+        if session.key and session.connection is not None:  # what it missed while it was away comes before
             server.cursors.moved(session, publication.topic_name, publication.position)

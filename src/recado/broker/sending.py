@@ -294,7 +294,18 @@ def drop_log(connection: Connection, session: Session, topic_name: str) -> None:
         if delivery.publication is None or delivery.publication.topic_name != topic_name:
             connection.redeliveries.append(delivery)
         else:
-            _drop_stored(connection, session, delivery.packet_id)
+            _give_up(connection, session, delivery)
+
+
+def _give_up(connection: Connection, session: Session, delivery: Delivery) -> None:
+    """End a flow whose publish may not be sent again. Of QoS 2 the client may have it, and would take another publish
+    under its packet id for it: that is free only after PUBREL and PUBCOMP."""
+    packet_id = delivery.packet_id
+    if delivery.qos == 2:
+        session.exactly_once[packet_id] = True
+        connection.server.store(Released(session.key, packet_id), done=partial(_release, connection, packet_id))
+    else:
+        _drop_stored(connection, session, packet_id)
 
 
 class PendingDelivery(NamedTuple):
@@ -404,7 +415,7 @@ def _over(connection: Connection, session: Session, packet_id: int, at_qos_1: Pu
         else:
             _store_end(connection, session, packet_id)
     waits = session.queue or connection.redeliveries
-    if waits or ((session.cursors or session.queued) and session.half_window_freed()):
+    if waits or ((session.cursors or session.queued) and session.has_freed_room()):
         server.read_on(connection)
 
 

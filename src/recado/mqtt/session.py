@@ -158,9 +158,10 @@ class Session:
         self._freed += 1
         return self.inflight.pop(packet_id)
 
-    def half_window_freed(self) -> bool:
-        """True after each half of the window, or when nothing is in flight: then reading a log on is worth it."""
-        if self._freed * 2 < self.receive_maximum and self.inflight:
+    def has_freed_room(self) -> bool:
+        """True after each eighth of the window, or when nothing is in flight: then reading on is worth it. No more than
+        that, as what the peer leaves unacknowledged for long is not to hold up the rest."""
+        if self._freed * 8 < self.receive_maximum and self.inflight:
             return False
         self._freed = 0
         return True

@@ -87,16 +87,24 @@ class EmbeddedBroker:
         for entry in committed:
             topic_name = f"c/{entry.conversation}"
             event = entry.event
-            closed_to = _closed_to(entry)
-            for user in closed_to:
-                self.server.stop_log(user, topic_name)
-            is_followed = len(entry.recipients) <= self.chat.limits.receipt_members_max
             payload = encode_event(event)
             self._recent.add(entry.conversation, event, payload)
+            closed_to = _closed_to(entry)
+            if closed_to:
+                self._publish_last(topic_name, payload, closed_to)
+            recipients = entry.recipients - closed_to if closed_to else entry.recipients
+            if not recipients:
+                continue
+            is_followed = len(recipients) <= self.chat.limits.receipt_members_max
             publication = Publication(topic_name, payload, _QOS_MAX, event.seq, is_followed=is_followed)
-            self.server.publish_to(publication, entry.recipients, entry.origin)
-            for user in closed_to:  # who had no room for it must not read on from here once it is a member again
-                self.server.stop_log(user, topic_name)
+            self.server.publish_to(publication, recipients, entry.origin)
+
+    def _publish_last(self, topic_name: str, payload: bytes, users: frozenset[str]) -> None:
+        """The last that these users get of a log. It has no place in it: they may not read it there, nor go on from
+        there once they are members again. Who has no room for it has it waiting in memory."""
+        for user in users:
+            self.server.stop_log(user, topic_name)
+        self.server.publish_to(Publication(topic_name, payload, _QOS_MAX), users)
 
     def signal(self, conversation: str, recipients: frozenset[str], payload: bytes) -> None:
         self.server.publish_to(Publication(f"c/{conversation}/live", payload, 0), recipients)

@@ -75,10 +75,13 @@ LEFT JOIN members m ON m.conversation = i.conversation AND m.user = s.user
 WHERE i.session = ? AND (i.conversation IS NULL OR m.key IS NOT NULL)
 ORDER BY i.place;
 
--- delete_taken_up: what a session keeps in memory from now on, or may not read any more
-DELETE FROM inflight WHERE session = ? AND conversation IS NOT NULL AND (qos = 1 OR NOT EXISTS (
+-- release_closed: at QoS 2 the client may have what it may not read any more, and know it by its packet id
+UPDATE inflight SET conversation = NULL, seq = NULL WHERE session = ? AND qos = 2 AND NOT EXISTS (
     SELECT 1 FROM sessions s JOIN members m ON m.user = s.user AND m.conversation = inflight.conversation
-    WHERE s.key = inflight.session));
+    WHERE s.key = inflight.session);
+
+-- delete_taken_up: what a session keeps in memory from now on, or may not read any more
+DELETE FROM inflight WHERE session = ? AND qos = 1;
 
 -- received_of: the packet ids of QoS 2 that a session's client has not released
 SELECT packet_id FROM received WHERE session = ?;

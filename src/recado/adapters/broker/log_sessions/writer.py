@@ -160,6 +160,7 @@ def load(db: apsw.Connection) -> Stored:
 
 def resume(db: apsw.Connection, key: int) -> Resumed:
     """What was in flight as it reads now, as far as the user may read it now."""
+    db.execute(SQL["release_closed"], (key,))
     rows: list[Row] = db.execute(SQL["inflight_of"], (key,)).fetchall()
     inflight = [Delivery(packet_id, _publication(db, *where), qos, False, ()) for packet_id, qos, *where in rows]
     db.execute(SQL["delete_taken_up"], (key,))
