@@ -7,17 +7,19 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 WEB_TESTS = $(or $(wildcard tests/web/*.test.js tests/web/*/*.test.js),$(error no tests in tests/web))
 SECONDS ?= 600
+CRASH_SECONDS := $(if $(filter file,$(origin SECONDS)),300,$(SECONDS))
 FUZZ_TARGETS := decoder topics connections
 TSC := tests/node/node_modules/.bin/tsc
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check types-web needs fuzz format clean
+.PHONY: help demo test check types-web needs fuzz crash format clean
 
 help:
 	@echo "make demo     install into .venv and run a server with a demo conversation: one URL per demo user"
 	@echo "make test     install what the tests need, then run every test"
 	@echo "make check    format, lint, types, layers, docs, the statements of MQTT"
 	@echo "make fuzz     look for input that breaks the codec, for SECONDS=$(SECONDS)"
+	@echo "make crash    kill, stop and fill the server under load for SECONDS=$(CRASH_SECONDS), by SEED, and see what it kept"
 	@echo "make format   let ruff rewrite the Python files"
 	@echo "make clean    remove .venv and everything else that was built"
 
@@ -45,6 +47,9 @@ needs:
 fuzz: .venv/.installed-fuzz
 	@for target in $(FUZZ_TARGETS); do \
 	$(BIN)/python -m tests.fuzz.target $$target -max_total_time=$$(( $(SECONDS) / $(words $(FUZZ_TARGETS)) )) || exit 1; done
+
+crash: .venv/.installed-test
+	$(BIN)/python -m tests.crash.run --seed "$(SEED)" --seconds $(CRASH_SECONDS)
 
 format: .venv/.installed-check
 	$(BIN)/ruff format
