@@ -87,6 +87,23 @@ class EventPage(NamedTuple):
     last_seq: int
 
 
+class Placed(NamedTuple):
+    """An event of a conversation, at its place in the order of everything that was committed."""
+
+    conversation: str
+    event: Event
+    position: int
+
+
+class FeedPage(NamedTuple):
+    """Events in the order of their positions. Everything up to `position` is in this page or was before it; `is_last`
+    if that was everything there is."""
+
+    entries: list[Placed]
+    position: int
+    is_last: bool
+
+
 class ReadMark(NamedTuple):
     """A member's read cursor after the call, and the conversation's members; `moved` is False if it was that far."""
 
@@ -200,6 +217,11 @@ class Store(Protocol):
     ) -> EventPage:
         """After `after`: the first `limit` events past it, and before `before` if that is given too. Else the newest
         `limit` events, before `before` if given. Raises NotFound if unknown or `viewer` is no member."""
+
+    async def feed(self, user: str, after: int | None, limit: int) -> FeedPage:
+        """The first events past a position in all the user's conversations, in each from the user's own `member_added`
+        on; of those it was removed from, the `member_removed`. Without a position: no events, and where it is now.
+        Raises Invalid for a position that nothing has reached yet."""
 
     async def conversations_among(self, user: str, conversations: list[str]) -> list[str]:
         """Those of the conversations that the user is a member of."""

@@ -226,9 +226,10 @@ async def test_what_was_in_flight_in_a_log_that_is_closed_to_its_user_now_is_gon
     )
     assert await shelf.write(Released(KEY, 3))
     await shelf.store.remove_member("x", "bruno", None, 1)
-    assert [each.packet_id for each in (await shelf.resumed()).inflight] == [3], "the release says nothing of the log"
+    released = [(2, None), (3, None)]  # at QoS 2 the client may have it: its packet id is not free yet
+    assert [(each.packet_id, each.publication) for each in (await shelf.resumed()).inflight] == released
     await shelf.store.put_member("x", "bruno", None, 1, 10)
-    assert [each.packet_id for each in (await shelf.resumed()).inflight] == [3]
+    assert [(each.packet_id, each.publication) for each in (await shelf.resumed()).inflight] == released
 
 
 async def test_a_packet_id_that_is_used_again_takes_the_place_of_the_former(shelf: Shelf) -> None:

@@ -67,15 +67,52 @@ def test_a_gap_in_live_events_is_asked_for_once() -> None:
     assert [cursor.take(seq) for seq in (8, 9, 10)] == [Verdict.NEW] * 3
 
 
-def test_an_event_that_a_replay_leaves_out_twice_is_missing() -> None:
+def test_an_event_that_a_replay_leaves_out_three_times_is_missing() -> None:
+    cursor = _live_at(7)
+    for _ in range(3):
+        assert cursor.take(9) is Verdict.GAP
+        _replays_nothing(cursor)
+    assert cursor.take(9) is Verdict.MISSING
+
+
+def test_what_was_asked_for_before_its_user_came_or_went_was_not_in_vain() -> None:
+    """However often that happens: each time, the server may have replayed nothing."""
+    cursor = _live_at(7)
+    for seq in range(9, 30):
+        cursor.membership_changed(seq)
+        assert cursor.take(seq) is Verdict.GAP
+        _replays_nothing(cursor)
+    assert [cursor.take(seq) for seq in (8, 9)] == [Verdict.NEW] * 2
+
+
+def test_a_change_of_membership_that_comes_again_and_again_hides_no_missing_event() -> None:
+    cursor = _live_at(7)
+    verdicts = []
+    for _ in range(5):
+        cursor.membership_changed(9)
+        verdicts.append(cursor.take(9))
+        if verdicts[-1] is Verdict.GAP:
+            _replays_nothing(cursor)
+    assert Verdict.MISSING in verdicts
+
+
+def test_on_another_connection_the_answers_in_vain_are_counted_anew() -> None:
+    cursor = _live_at(7)
+    for _ in range(5):
+        assert cursor.take(9) is Verdict.GAP
+        _replays_nothing(cursor)
+        assert cursor.take(9) is Verdict.GAP
+        cursor.reconnected(is_session_present=False)
+        _replays_nothing(cursor)
+    assert cursor.take(8) is Verdict.NEW
+
+
+def test_the_last_event_of_all_is_taken_after_a_gap_and_without_room() -> None:
     cursor = _live_at(7)
     assert cursor.take(9) is Verdict.GAP
-    cursor.asked()
-    cursor.answered()
-    assert cursor.take(9) is Verdict.GAP
-    cursor.asked()
-    cursor.answered()
-    assert cursor.take(9) is Verdict.MISSING
+    cursor.put_off(10)
+    assert cursor.take(11, is_last=True) is Verdict.NEW
+    assert cursor.take(11, is_last=True) is Verdict.TWICE
 
 
 def test_the_answer_to_an_older_question_does_not_count() -> None:
@@ -119,6 +156,11 @@ def test_the_quietest_conversation_is_forgotten_first() -> None:
     cursors.of("a")
     cursors.of("c")
     assert dict(cursors.items()).keys() == {"a", "c"}
+
+
+def _replays_nothing(cursor: Cursor) -> None:
+    cursor.asked()
+    cursor.answered()
 
 
 def _live_at(seq: int) -> Cursor:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import pytest
 
-from recado.client import ConversationErased, EventMissing, connect
-from recado.mqtt.packets import Packet, Puback, Publish, Pubrec, Pubrel, Subscribe, Unsubscribe
+from recado.client import ConversationErased, EventMissing, NotAMember, connect
+from recado.mqtt.packets import Packet, Puback, Publish, Pubrec, Pubrel, Suback, Subscribe, Unsubscribe
 from recado.mqtt.properties import PropertyId
+from recado.mqtt.reason_codes import ReasonCode
 from tests.client.conftest import QUICK, take, until
 from tests.client.scripted import Peer, Scripted
 
@@ -40,7 +42,7 @@ async def test_a_gap_is_asked_for_and_nothing_is_read_out_of_turn() -> None:
 async def test_an_event_that_the_server_never_sends_ends_the_iteration() -> None:
     async def leaves_one_out(peer: Peer) -> None:
         await peer.accept()
-        for _ in range(3):
+        for _ in range(4):
             await peer.subscribed()
             peer.event(42)
             peer.event(44)
@@ -51,6 +53,26 @@ async def test_an_event_that_the_server_never_sends_ends_the_iteration() -> None
         assert (await anext(events)).seq == 42
         with pytest.raises(EventMissing, match="43"):
             await anext(events)
+
+
+async def test_a_removal_that_comes_before_the_answer_is_followed_by_a_question() -> None:
+    """The answer was given when its user was a member still."""
+
+    async def removes(peer: Peer) -> None:
+        await peer.accept()
+        asked = await peer.next()
+        assert isinstance(asked, Subscribe)
+        peer.send(Publish("c/x", b'{"seq":44,"from":null,"at":1,"type":"member_removed","user":"bruno"}'))
+        peer.send(Suback(asked.packet_id, [ReasonCode.GRANTED_QOS_1]))
+        again = await peer.next()
+        assert isinstance(again, Subscribe)
+        peer.send(Suback(again.packet_id, [ReasonCode.NOT_AUTHORIZED]))
+        await peer.rest()
+
+    limits = dataclasses.replace(QUICK, doubt_s=1_000)
+    async with Scripted(removes) as server, connect(server.url, "token", qos=0, limits=limits) as client:
+        with pytest.raises(NotAMember):
+            await asyncio.wait_for(anext(client.events("x", after=41)), 5)
 
 
 async def test_what_is_no_event_ends_the_iteration() -> None:

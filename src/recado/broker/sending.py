@@ -12,6 +12,8 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from recado.broker.holds import CONGESTED
 from recado.broker.publication import Frame, Publication
 from recado.broker.storage import Acknowledged, Delivery, Entry, InFlight, Released
@@ -102,7 +104,10 @@ def _send_if_stored(connection: Connection, session: Session, delivery: Delivery
     if not is_stored:
         connection.cannot_write()  # the next connection reads it from the log
     elif session.connection is connection and not connection.is_closing():
-        send_stored(connection, delivery)
+        if session.inflight.get(delivery.packet_id) is delivery.publication:
+            send_stored(connection, delivery)
+        else:
+            _drop_stored(connection, session, delivery.packet_id)  # its log was closed to the client meanwhile
 
 
 def wait(connection: Connection, session: Session, waiting: Waiting, is_bounded: bool = True) -> None:
@@ -286,7 +291,10 @@ def send_again(connection: Connection, session: Session) -> None:
 
 
 def drop_log(connection: Connection, session: Session, topic_name: str) -> None:
-    """The client may not have this log any more: what of it was to be sent again is not."""
+    """The client may not have this log any more: what of it was to be sent, for the first time or again, is not."""
+    for packet_id, publication in session.inflight.items():
+        if session.exactly_once.get(packet_id) is False and publication.topic_name == topic_name:
+            session.inflight[packet_id] = msgspec.structs.replace(publication, position=None)
     if connection.redeliveries is None:
         return
     redeliveries, connection.redeliveries = connection.redeliveries, deque()

@@ -43,12 +43,20 @@ class Committed(msgspec.Struct, frozen=True):
     """An event that is on disk, and the users it goes to: the members when it was committed, with its own subject.
 
     `origin` is what the sender's door passed along (the MQTT session, for No Local) or None; it is not stored.
+    `position` is the event's place in the order of everything that was ever committed; numbers may be left out.
     """
 
     conversation: str
     event: Event
     recipients: frozenset[str]
     origin: object = None
+    position: int = 0
+
+    def closed_to(self) -> frozenset[str]:
+        """Who may not read the conversation any more from this event on."""
+        if self.event.type == MEMBER_REMOVED and self.event.user is not None:
+            return frozenset([self.event.user])
+        return self.recipients if self.event.type == CONVERSATION_ERASED else frozenset()
 
     def members_after(self) -> frozenset[str]:
         if self.event.type == CONVERSATION_ERASED:

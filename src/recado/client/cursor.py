@@ -4,7 +4,7 @@ Pure. Invariant: what `take` answers NEW for has seqs that go up by one from the
 
 An event out of turn means that something was lost on the way: the server is asked to replay after the last one that was
 taken (`SUBSCRIBE` with `after`). Until it has answered, later events are dropped: they come again. After its answer the
-next one must be the one that is due, or it is asked once more.
+next one must be the one that is due, or it is asked again. Only the last event of all, an erasure, may follow a gap.
 """
 
 from __future__ import annotations
@@ -33,23 +33,30 @@ class _State(Enum):
     FULL = auto()  # a replay is to be asked for when there is room
 
 
+# The server replays nothing to who is no member when it is asked. With no change of membership in between, one answer
+# may be from before the last change, and one from after the next: the third in vain is a fault.
 _ASKED_IN_VAIN_MAX = 2
 
 
 class Cursor:
     """`seq` is the last event that was taken; None: start with whatever comes first."""
 
-    __slots__ = ("_answers_due", "_in_vain", "_state", "seq")
+    __slots__ = ("_answers_due", "_changed_at", "_in_vain", "_state", "seq")
 
     def __init__(self, seq: int | None) -> None:
         self.seq = seq
         self._state = _State.LIVE if seq is None else _State.WANTED
         self._answers_due = 0
         self._in_vain = 0
+        self._changed_at = 0
 
-    def take(self, seq: int) -> Verdict:
+    def take(self, seq: int, is_last: bool = False) -> Verdict:
+        """`is_last`: none follows it, and what is missing before it cannot be had any more."""
         if self.seq is not None and seq <= self.seq:
             return Verdict.TWICE
+        if is_last:
+            self.seq = seq
+            return Verdict.NEW
         if self._state is _State.FULL:
             return Verdict.LATER
         if self.seq is None or seq == self.seq + 1:
@@ -63,12 +70,21 @@ class Cursor:
         return self._out_of_turn()
 
     def _out_of_turn(self) -> Verdict:
-        # Once more after an answer in vain: its user may have been no member when the server replayed nothing.
         self._in_vain += self._state is _State.REPLAYING
         if self._in_vain >= _ASKED_IN_VAIN_MAX:
             return Verdict.MISSING
         self._state = _State.WANTED
         return Verdict.GAP
+
+    def membership_changed(self, seq: int) -> bool:
+        """That event says that its user came or went; True if it is news. Answers until now do not count as in vain."""
+        if seq <= self._changed_at:
+            return False
+        self._changed_at = seq
+        self._in_vain = 0
+        if self._state is _State.REPLAYING:
+            self._state = _State.LIVE
+        return True
 
     def want(self) -> None:
         """Have a replay asked for, whatever came."""
@@ -91,7 +107,7 @@ class Cursor:
 
     def reconnected(self, is_session_present: bool) -> None:
         """What was asked for on the former connection has no answer. A session that is kept goes on by itself."""
-        self._answers_due = 0
+        self._answers_due = self._in_vain = 0
         if self._state is _State.FULL or (is_session_present and self._state is _State.LIVE):
             return
         self._state = _State.LIVE if self.seq is None else _State.WANTED

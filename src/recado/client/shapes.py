@@ -47,6 +47,7 @@ class Signal(msgspec.Struct, frozen=True, omit_defaults=True):
     last_seen: int | None = None
 
 
+MEMBER_ADDED = "member_added"
 MEMBER_REMOVED = "member_removed"
 CONVERSATION_ERASED = "conversation_erased"
 

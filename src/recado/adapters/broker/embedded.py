@@ -101,10 +101,11 @@ class EmbeddedBroker:
 
     def _publish_last(self, topic_name: str, payload: bytes, users: frozenset[str]) -> None:
         """The last that these users get of a log. It has no place in it: they may not read it there, nor go on from
-        there once they are members again. Who has no room for it has it waiting in memory."""
+        there once they are members again. Who has no room for it has it waiting in memory; and as no storage has it in
+        flight, at QoS 2 its packet id could be given again while the client still knows it."""
         for user in users:
             self.server.stop_log(user, topic_name)
-        self.server.publish_to(Publication(topic_name, payload, _QOS_MAX), users)
+        self.server.publish_to(Publication(topic_name, payload, 1), users)
 
     def signal(self, conversation: str, recipients: frozenset[str], payload: bytes) -> None:
         self.server.publish_to(Publication(f"c/{conversation}/live", payload, 0), recipients)

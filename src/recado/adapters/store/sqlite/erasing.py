@@ -42,6 +42,7 @@ class Erasing:
         for start in range(0, len(found), self._rows_max):
             keys = found[start : start + self._rows_max]
             await self._write(partial(Writer.begin_user_erasures, user=user, keys=keys, at=at), self._rows_max)
+        await self._write(partial(Writer.forget_departures, user=user))
         for key in found:
             await self._erase_messages(key, user, at)
 

@@ -5,13 +5,14 @@ import re
 import apsw
 import msgspec
 
+from recado.adapters.store.sqlite import feed
 from recado.adapters.store.sqlite.limits import SqliteLimits
 from recado.adapters.store.sqlite.rows import Row, event_of
 from recado.adapters.store.sqlite.statements import SQL
 from recado.chat.conversation import ConversationView
 from recado.chat.errors import Invalid, no_such_conversation
 from recado.chat.event import Event
-from recado.ports import Circle, ConversationPage, EventPage, Membership, Receipt
+from recado.ports import Circle, ConversationPage, EventPage, FeedPage, Membership, Receipt
 
 _SEQ_END = 2**62
 _CURSOR = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})", re.ASCII)  # (active_at, key), both within SQLite's integers
@@ -53,6 +54,11 @@ class Reader:
                 rows = self._db.execute(SQL["events_after"], (key, after, end, limit)).fetchall()
         events = [event_of(row) for row in rows]
         return EventPage(self._within_page_bytes(events, newest_first=after is None), last_seq)
+
+    def feed(self, user: str, after: int | None, limit: int) -> FeedPage:
+        with self._db:
+            page = feed.read(self._db, user, after, limit, self._limits.page_bytes_max)
+        return page  # noqa: RET504  # `with` a connection may swallow errors, as far as a type checker knows
 
     def _within_page_bytes(self, events: list[Event], newest_first: bool) -> list[Event]:
         """As many as one page may hold, from the side that the page starts at; one at least."""

@@ -7,7 +7,7 @@ SELECT key, last_seq FROM conversations WHERE id = ? AND erased_at IS NULL;
 SELECT user FROM members WHERE conversation = ? ORDER BY key;
 
 -- insert_event: append; changes nothing if the sender has sent this id before
-INSERT INTO events (conversation, seq, at, sender, type, id, body, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO events (conversation, seq, position, at, sender, type, id, body, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (conversation, sender, id) WHERE id IS NOT NULL DO NOTHING;
 
 -- event_by_id: the message that a sender has sent under this id
@@ -15,7 +15,10 @@ SELECT seq, at, sender, type, id, body, detail, target, edited_at FROM events
 WHERE conversation = ? AND sender = ? AND id = ?;
 
 -- advance_conversation: the log's new end
-UPDATE conversations SET last_seq = ?, active_at = ? WHERE key = ?;
+UPDATE conversations SET last_seq = ?, active_at = ?, position = ? WHERE key = ?;
+
+-- last_position: of the newest event of the store
+SELECT coalesce(max(position), 0) FROM conversations;
 
 -- insert_conversation: create one with an empty log
 INSERT INTO conversations (id, subject, metadata, created_at, active_at, last_seq) VALUES (?, ?, ?, ?, ?, 0);
@@ -37,6 +40,39 @@ INSERT INTO own_events (session, conversation, seq) SELECT key, ?2, ?3 FROM sess
 
 -- delete_member: take a member out
 DELETE FROM members WHERE conversation = ? AND user = ?;
+
+-- insert_departure: the event by which a user was removed
+INSERT INTO departures (user, conversation, seq) VALUES (?, ?, ?);
+
+-- delete_departure: the user is a member again
+DELETE FROM departures WHERE user = ? AND conversation = ?;
+
+-- delete_departures_from: of an erased conversation
+DELETE FROM departures WHERE conversation = ?;
+
+-- delete_departures_of: of an erased user
+DELETE FROM departures WHERE user = ?;
+
+-- departures_past: a user's removals past a position, each with its event
+SELECT c.id, e.position, e.seq, e.at, e.sender, e.type, e.id, e.body, e.detail, e.target, e.edited_at
+FROM departures d JOIN conversations c ON c.key = d.conversation
+JOIN events e ON e.conversation = d.conversation AND e.seq = d.seq
+WHERE d.user = ?1 AND c.position > ?2 AND e.position > ?2;
+
+-- active_past: a user's conversations in which something happened past a position, and since when the user sees it
+SELECT c.key, c.id, m.joined_seq, c.last_seq, c.position FROM members m JOIN conversations c ON c.key = m.conversation
+WHERE m.user = ? AND c.position > ?;
+
+-- newest_position: of the events of all of a user's conversations
+SELECT coalesce(max(c.position), 0) FROM members m JOIN conversations c ON c.key = m.conversation WHERE m.user = ?;
+
+-- position_of: of one event
+SELECT position FROM events WHERE conversation = ? AND seq = ?;
+
+-- events_past: the first events from a seq on, with their positions
+SELECT e.position, e.seq, e.at, e.sender, e.type, e.id, coalesce(e.body, t.body), e.detail, e.target, e.edited_at
+FROM events e LEFT JOIN events t ON t.conversation = e.conversation AND t.seq = e.target
+WHERE e.conversation = ? AND e.seq >= ? ORDER BY e.seq LIMIT ?;
 
 -- read_up_to: a member's read cursor
 SELECT read_up_to FROM members WHERE conversation = ? AND user = ?;
@@ -103,7 +139,7 @@ WHERE e.conversation = ? AND e.seq < ? ORDER BY e.seq DESC LIMIT ?;
 SELECT seq, at, sender, type, id, body, detail, target, edited_at FROM events WHERE conversation = ? AND seq = ?;
 
 -- insert_change: append the event that tells of a message's change
-INSERT INTO events (conversation, seq, at, sender, type, target) VALUES (?, ?, ?, ?, ?, ?);
+INSERT INTO events (conversation, seq, position, at, sender, type, target) VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- edit_message: the message has another body
 UPDATE events SET body = ?, edited_at = ? WHERE conversation = ? AND seq = ?;
@@ -115,7 +151,7 @@ UPDATE events SET type = 'deleted', body = NULL, edited_at = NULL WHERE conversa
 SELECT key FROM conversations WHERE id = ? AND erased_at IS NOT NULL;
 
 -- erase_conversation: leave nothing but the id
-UPDATE conversations SET subject = NULL, metadata = '{}', erased_at = ? WHERE key = ?;
+UPDATE conversations SET subject = NULL, metadata = '{}', erased_at = ?, position = ? WHERE key = ?;
 
 -- delete_members: take all members out
 DELETE FROM members WHERE conversation = ?;

@@ -24,7 +24,7 @@ from recado.adapters.store.sqlite.reader import Reader
 from recado.adapters.store.sqlite.truncation import Truncation
 from recado.adapters.store.sqlite.writer import Writer
 from recado.chat.conversation import ConversationView
-from recado.chat.errors import ChatError, Unavailable
+from recado.chat.errors import ChatError, Invalid, Unavailable
 from recado.chat.event import Committed
 from recado.ports import (
     Changed,
@@ -33,6 +33,7 @@ from recado.ports import (
     Delivered,
     DeliveredMark,
     EventPage,
+    FeedPage,
     Membership,
     MessageChange,
     NewConversation,
@@ -70,8 +71,10 @@ class SqliteStore:
         self._reads = ThreadPoolExecutor(limits.reader_threads, "recado-read")
         self._truncation = Truncation(path, limits.wal_truncate_interval_ms / 1000)
         self._erasing = Erasing(self._write, self._read, limits.erase_rows_max, self._truncation.soon)
+        writer = Writer(self._db, limits.logs_in_memory_max)
+        self._position = writer.position
         self._writes: GroupCommit[Writer, _Ticket] = GroupCommit(
-            Writer(self._db, limits.logs_in_memory_max),
+            writer,
             limits.batch_writes_max,
             self._settle,
             (ChatError,),
@@ -165,6 +168,7 @@ class SqliteStore:
     def _settle(self, committed: list[Committed] | None, outcomes: list[Outcome[_Ticket]]) -> None:
         try:
             if committed:
+                self._position = committed[-1].position
                 self.on_committed(committed)
         except Exception:  # it is on disk, whatever became of telling others: the senders must know
             _log.exception("committed events could not be handed out")
@@ -189,6 +193,13 @@ class SqliteStore:
         self, conversation: str, viewer: str | None, after: int | None, before: int | None, limit: int
     ) -> EventPage:
         return await self._read(lambda reader: reader.events(conversation, viewer, after, before, limit))
+
+    async def feed(self, user: str, after: int | None, limit: int) -> FeedPage:
+        if after is not None and after > self._position:
+            await self._settled()  # a reader may have seen it just before this loop was told
+            if after > self._position:
+                raise Invalid("unknown cursor: it is not of this server's data; begin anew without one")
+        return await self._read(lambda reader: reader.feed(user, after, limit))
 
     async def receipts(self, conversation: str, viewer: str | None, members_max: int) -> list[Receipt]:
         return await self._read(lambda reader: reader.receipts(conversation, viewer, members_max))
@@ -231,8 +242,12 @@ class SqliteStore:
     async def stop(self) -> None:
         """Refuse what is asked for from now on, and return once what was accepted is settled. `run` goes on."""
         self._stopping = True
+        await self._settled()
+
+    async def _settled(self) -> None:
+        """Everything that was asked for before is on disk and told."""
         settled: asyncio.Future[None] = self._loop.create_future()
-        self.run(lambda _: None, lambda *_: settled.set_result(None))
+        self.run(lambda _: None, lambda *_: settled.done() or settled.set_result(None))
         await settled
 
     async def close(self) -> None:

@@ -46,12 +46,13 @@ _PAIR = 2
 class _Log:
     """The end of a conversation's log, and its members."""
 
-    __slots__ = ("active_at", "key", "last_seq", "members")
+    __slots__ = ("active_at", "key", "last_seq", "members", "position")
 
     def __init__(self, key: int, last_seq: int, members: frozenset[str]) -> None:
         self.key = key
         self.last_seq = last_seq
         self.active_at = 0
+        self.position = 0
         self.members = members
 
 
@@ -63,13 +64,14 @@ class Writer:
         self._logs: dict[str, _Log] = {}
         self._logs_max = logs_max
         self._advanced: dict[str, _Log] = {}
+        (self.position,) = self._row("last_position")
 
     def begin(self) -> None:
         self._execute("BEGIN IMMEDIATE")
 
     def commit(self) -> list[Committed]:
         """Make the batch durable; returns what it appended, in order."""
-        rows = ((log.last_seq, log.active_at, log.key) for log in self._advanced.values())
+        rows = ((log.last_seq, log.active_at, log.position, log.key) for log in self._advanced.values())
         self.db.cursor().executemany(SQL["advance_conversation"], rows)
         self._execute("COMMIT")
         committed, self._committed = self._committed, []
@@ -91,7 +93,7 @@ class Writer:
         if message.sender not in log.members:
             raise no_such_conversation(message.conversation)
         event = Event(seq=log.last_seq + 1, sender=message.sender, at=message.at, id=message.id, body=message.body)
-        row = (log.key, event.seq, event.at, event.sender, None, event.id, event.body, None)
+        row = (log.key, event.seq, self.position + 1, event.at, event.sender, None, event.id, event.body, None)
         self._execute(_INSERT_EVENT, row)
         is_new = self.db.changes() > 0
         session = message.session
@@ -134,7 +136,7 @@ class Writer:
             self._execute(SQL["delete_message"], (log.key, change.seq))
         else:
             self._execute(SQL["edit_message"], (change.body, change.at, log.key, change.seq))
-        self._execute(SQL["insert_change"], (log.key, seq, change.at, change.by, kind, change.seq))
+        self._execute(SQL["insert_change"], (log.key, seq, self.position + 1, change.at, change.by, kind, change.seq))
         event = Event(seq, change.by, change.at, type=kind, body=change.body, target=change.seq)
         self._appended(change.conversation, log, event, log.members, None)
         return event
@@ -178,6 +180,7 @@ class Writer:
             raise TooLarge(f"conversation {conversation!r} has {members_max} members, which is the most it may have")
         members = log.members | {user}
         self._execute(SQL["insert_member"], (log.key, user, log.last_seq, log.last_seq + 1))
+        self._execute(SQL["delete_departure"], (user, log.key))
         self._append(conversation, log, MEMBER_ADDED, by, at, Detail(user=user), members)
         log.members = members
         return True
@@ -189,6 +192,7 @@ class Writer:
             return False
         self._execute(SQL["delete_member"], (log.key, user))
         self._append(conversation, log, MEMBER_REMOVED, by, at, Detail(user=user), log.members)
+        self._execute(SQL["insert_departure"], (user, log.key, log.last_seq))
         log.members -= {user}
         return True
 
@@ -200,11 +204,13 @@ class Writer:
             if key is None:
                 raise no_such_conversation(conversation)
             return key
-        self._execute(SQL["erase_conversation"], (at, log.key))
+        self.position += 1
+        self._execute(SQL["erase_conversation"], (at, self.position, log.key))
         self._execute(SQL["delete_members"], (log.key,))
+        self._execute(SQL["delete_departures_from"], (log.key,))
         self._execute(SQL["insert_erasure"], (log.key, None))
         event = Event(log.last_seq + 1, None, at, type=CONVERSATION_ERASED)
-        self._committed.append(Committed(conversation, event, log.members))
+        self._committed.append(Committed(conversation, event, log.members, None, self.position))
         del self._logs[conversation]
         self._advanced.pop(conversation, None)
         return log.key
@@ -224,6 +230,9 @@ class Writer:
             if conversation is not None and self._execute(SQL["traces_of"], (user, key - 1, key)).fetchall():
                 self._execute(SQL["insert_erasure"], (key, user))
                 self.remove_member(conversation, user, None, at)
+
+    def forget_departures(self, user: str) -> None:
+        self._execute(SQL["delete_departures_of"], (user,))
 
     def erase_messages(self, key: int, user: str, after: str, rows_max: int, at: int) -> str | None:
         """Delete so many of a user's messages in a conversation, in the order of their ids and past one. Returns the id
@@ -302,15 +311,16 @@ class Writer:
     def _append(
         self, conversation: str, log: _Log, kind: str, by: str | None, at: int, detail: Detail, to: frozenset[str]
     ) -> None:
-        row = (log.last_seq + 1, at, by, kind, None, None, encode_detail(detail))
-        self._execute(_INSERT_EVENT, (log.key, *row))
-        self._appended(conversation, log, event_of((*row, None, None)), to, None)
+        seq, row = log.last_seq + 1, (at, by, kind, None, None, encode_detail(detail))
+        self._execute(_INSERT_EVENT, (log.key, seq, self.position + 1, *row))
+        self._appended(conversation, log, event_of((seq, *row, None, None)), to, None)
 
     def _appended(self, conversation: str, log: _Log, event: Event, to: frozenset[str], origin: object) -> None:
         log.last_seq = event.seq
         log.active_at = event.at
+        log.position = self.position = self.position + 1
         self._advanced[conversation] = log
-        self._committed.append(Committed(conversation, event, to, origin))
+        self._committed.append(Committed(conversation, event, to, origin, self.position))
 
     def _first_sent(self, log: _Log, message: NewMessage) -> Event:
         return event_of(self._row("event_by_id", log.key, message.sender, message.id))
