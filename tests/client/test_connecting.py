@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import hashlib
 import logging
+import re
+import socket
 import ssl
+import struct
 import subprocess
 import sys
+from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -155,16 +163,53 @@ async def test_where_nobody_listens_the_first_connection_fails_in_time() -> None
         assert isinstance(unreachable.value.__cause__, ConnectionError)
 
 
-async def test_a_server_that_does_not_answer_is_left() -> None:
-    async def says_nothing(peer: Peer) -> None:
-        await peer.rest()
+@pytest.mark.parametrize("scheme", ["mqtt", "ws"])
+async def test_a_server_that_does_not_answer_is_left(scheme: str) -> None:
+    are_open = 0
+
+    async def says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal are_open
+        are_open += 1
+        while await reader.read(65_536):
+            pass
+        are_open -= 1
+        writer.close()
 
     limits = ClientLimits(opening_s=1, connect_s=0.1, backoff_first_s=0.01)
-    async with Scripted(says_nothing) as server:
+    async with _listening(says_nothing) as port:
         with pytest.raises(Unreachable):
-            async with connect(server.url, "token", limits=limits):
+            async with connect(f"{scheme}://127.0.0.1:{port}", "token", limits=limits):
                 pass
-        assert server.connections > 1
+        await until(lambda: not are_open)
+
+
+@pytest.mark.parametrize(
+    "answer", ["", "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: upgrade\r\n{accept}\r\n\r\n"]
+)
+@pytest.mark.parametrize("is_reset", [False, True])
+async def test_a_websocket_that_ends_in_its_handshake_or_just_after_it_is_followed_by_another(
+    answer: str, is_reset: bool
+) -> None:
+    connections = 0
+
+    async def ends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        key = re.findall(r"(?i)sec-websocket-key: (.*)\r", head)[0]
+        digest = hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()  # RFC 6455, 1.3
+        writer.write(answer.format(accept=f"Sec-WebSocket-Accept: {b64encode(digest).decode()}").encode())
+        if is_reset:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.close()
+
+    limits = dataclasses.replace(QUICK, connect_s=1_000, opening_s=1)
+    async with _listening(ends) as port:
+        with pytest.raises(Unreachable) as unreachable:
+            async with connect(f"ws://127.0.0.1:{port}/mqtt", "token", limits=limits):
+                pass
+    assert connections > 3
+    assert unreachable.value.__cause__ is not None
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(shared_server: Server, tmp_path: Path) -> None:
@@ -363,6 +408,17 @@ def test_a_program_that_is_interrupted_ends_without_a_warning(shared_server: Ser
     assert (ended.stdout, ended.returncode) == ("interrupted\n", 0), ended.stderr
     assert "was destroyed" not in ended.stderr
     assert "Warning" not in ended.stderr
+
+
+@asynccontextmanager
+async def _listening(
+    accept: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[int]:
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
 
 
 async def test_a_lost_connection_is_told_to_the_log(

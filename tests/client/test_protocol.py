@@ -55,6 +55,23 @@ async def test_an_event_that_the_server_never_sends_ends_the_iteration() -> None
             await anext(events)
 
 
+async def test_who_comes_and_goes_misses_nothing_however_often_the_server_replays_nothing_to_a_former_member() -> None:
+    async def comes_and_goes(peer: Peer) -> None:
+        await peer.accept()
+        await peer.subscribed()
+        for seq in range(8, 28):
+            change = b"member_removed" if seq % 2 else b"member_added"
+            peer.send(Publish("c/x", b'{"seq":%d,"from":null,"at":1,"type":"%s","user":"bruno"}' % (seq, change)))
+            await peer.subscribed()
+        for seq in range(1, 31):
+            peer.event(seq)
+        await peer.rest()
+
+    async with Scripted(comes_and_goes) as server, connect(server.url, "token", qos=0) as client:
+        items = await take(client.events_of_all(after={"x": 0}), 30)
+    assert [event.seq for _, event in items] == list(range(1, 31))
+
+
 async def test_a_removal_that_comes_before_the_answer_is_followed_by_a_question() -> None:
     """The answer was given when its user was a member still."""
 

@@ -21,7 +21,7 @@ from tests.crash.phases import Phases
 from tests.crash.wire import Wire
 from tests.support.server import Server
 
-LIMITS = ClientLimits(backoff_max_s=0.5, connect_s=3.0, opening_s=60.0)
+LIMITS = ClientLimits(backoff_max_s=0.5, opening_s=60.0)
 TICK_S = 0.02
 
 

@@ -12,7 +12,7 @@ from recado.adapters.store.sqlite import SqliteLimits
 from recado.app.config import SettingsError
 from recado.broker.limits import BrokerLimits
 from recado.broker.passwords import PasswordLimits
-from recado.chat.policy import ChatLimits
+from recado.chat.policy import ChatLimits, FeedLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,22 @@ class HttpLimits:
     """From there to the end of its body."""
     http_stall_s: int
     """How long a client may take nothing of its answer."""
+    http_buffer_bytes_max: int
+    """Bytes that may wait in an HTTP connection's or a WebSocket's buffer before nothing more is written."""
+    wait_max_s: int
+    """The longest that a request may ask to be held."""
+    sse_keepalive_s: int
+    """After so long without an event, an event stream is sent a comment."""
+    sse_retry_ms: int
+    """How long a browser is told to wait before it opens its event stream again."""
+    ws_auth_s: int
+    """From a WebSocket's opening to its first frame, which has the token."""
+    ws_ping_s: int
+    """From one ping to the next, and from a ping to the latest moment for its pong."""
+    ws_frame_bytes_max: int
+    """A WebSocket message of a client."""
+    ws_conversations_max: int
+    """Conversations that one WebSocket follows by name."""
     token_ttl_s_max: int
     """The longest life of a token that Recado mints."""
     token_ttl_s_default: int
@@ -40,6 +56,7 @@ class HttpLimits:
 @dataclass(frozen=True, slots=True)
 class Limits:
     chat: ChatLimits
+    feed: FeedLimits
     broker: BrokerLimits
     store: SqliteLimits
     http: HttpLimits
@@ -70,6 +87,14 @@ DEFAULT = Limits(
         message_change_window_s=24 * 3600,
         sweep_interval_s=3600,
         member_cache_entries_max=10_000,
+    ),
+    feed=FeedLimits(
+        held_polls_per_user_max=100,
+        streams_per_user_max=100,
+        streams_max=12_000,
+        stream_page=50,
+        stream_signals_max=50,
+        feed_cache_entries_max=10_000,
     ),
     broker=BrokerLimits(
         packet_bytes_max=128 * 1024,
@@ -108,7 +133,7 @@ DEFAULT = Limits(
         own_positions_max=10_000,
         frame_bytes_max=512 * 1024,
         reads_max=16,
-        read_page=200,
+        read_page=100,
         sys_interval_s=10,
         refusal_log_rate_max=10,
         drain_s=5,
@@ -127,12 +152,20 @@ DEFAULT = Limits(
     ),
     http=HttpLimits(
         request_bytes_max=128 * 1024,
-        http_connections_max=5_000,
+        http_connections_max=20_000,
         http_idle_s=75,
         http_head_bytes_max=32 * 1024,
         http_head_s=10,
         http_body_s=30,
         http_stall_s=60,
+        http_buffer_bytes_max=64 * 1024,
+        wait_max_s=60,
+        sse_keepalive_s=15,
+        sse_retry_ms=2_000,
+        ws_auth_s=10,
+        ws_ping_s=30,
+        ws_frame_bytes_max=128 * 1024,
+        ws_conversations_max=1_000,
         token_ttl_s_max=30 * 24 * 3600,
         token_ttl_s_default=3600,
     ),

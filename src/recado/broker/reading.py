@@ -6,6 +6,7 @@ the others, in line, get their turn.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from recado.broker.publication import Publication
 from recado.broker.storage import Claimed, StorageFailed
 from recado.mqtt.reason_codes import ReasonCode
 from recado.mqtt.session import RESERVED, LogCursor, Session
+
+_PAUSE_S = 0.002  # after each whole page of a log: the loop and the store are there for the others too
 
 if TYPE_CHECKING:
     from recado.broker.connection import Connection
@@ -124,7 +127,11 @@ async def _read_log(
         return False
     if session.cursors.get(topic_name) is not cursor:
         return True
-    return _send_page(server, connection, session, topic_name, cursor, page)
+    if not _send_page(server, connection, session, topic_name, cursor, page):
+        return False
+    if len(page.entries) >= server.limits.read_page and cursor.behind:
+        await asyncio.sleep(_PAUSE_S)
+    return True
 
 
 def _send_page(

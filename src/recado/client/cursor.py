@@ -35,7 +35,7 @@ class _State(Enum):
 
 # The server replays nothing to who is no member when it is asked. With no change of membership in between, one answer
 # may be from before the last change, and one from after the next: the third in vain is a fault.
-_ASKED_IN_VAIN_MAX = 2
+_ASKED_IN_VAIN_MAX = 3
 
 
 class Cursor:
@@ -76,15 +76,14 @@ class Cursor:
         self._state = _State.WANTED
         return Verdict.GAP
 
-    def membership_changed(self, seq: int) -> bool:
-        """That event says that its user came or went; True if it is news. Answers until now do not count as in vain."""
+    def membership_changed(self, seq: int) -> None:
+        """That event says that its user came or went: what was asked for until now counts for nothing."""
         if seq <= self._changed_at:
-            return False
+            return  # it came again: a server that leaves out an event is not asked for ever
         self._changed_at = seq
         self._in_vain = 0
-        if self._state is _State.REPLAYING:
+        if self._state in (_State.ASKED, _State.REPLAYING):
             self._state = _State.LIVE
-        return True
 
     def want(self) -> None:
         """Have a replay asked for, whatever came."""

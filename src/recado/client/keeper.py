@@ -111,9 +111,7 @@ class Keeper:
         link = Link(self._kept, limits)
         try:
             async with asyncio.timeout(limits.connect_s):
-                transport = await open_transport(
-                    address.url, address.tls, link, limits.write_buffer_bytes, limits.packet_bytes_max
-                )
+                transport = await open_transport(address.url, address.tls, link, limits)
                 connack = await link.open(transport, address.client_id, token, address.session_expiry_s)
         except BaseException:
             link.end(None, "given up")

@@ -40,7 +40,7 @@ class ClientLimits:
     unclaimed_s: float = 5.0
     """How long what a kept session brings waits for an iterator that reads it; then it is given up."""
     doubt_s: float = 5.0
-    """How long after a long replay or a burst of events a client that hears no more asks whether that was all."""
+    """How long it is quiet after a lost connection or many events until a client asks whether it is still a member."""
     resumed_max: int = 400
     """Conversations whose place `events_of_all` keeps: those that were active last."""
     packet_bytes_max: int = 1024 * 1024

@@ -18,7 +18,15 @@ import msgspec
 from recado.client.cursor import Cursor, Cursors, Verdict
 from recado.client.errors import ConversationErased, EventMissing
 from recado.client.link import Link
-from recado.client.shapes import CONVERSATION_ERASED, MEMBER_REMOVED, Event, Signal, decode_event, decode_signal
+from recado.client.shapes import (
+    CONVERSATION_ERASED,
+    MEMBER_ADDED,
+    MEMBER_REMOVED,
+    Event,
+    Signal,
+    decode_event,
+    decode_signal,
+)
 
 T = TypeVar("T")
 _DOUBTFUL = 20  # events since the last check; a server that is not behind can have sent so many without an answer
@@ -158,10 +166,7 @@ class EventFeed(Queued[T]):
             self.fail(EventMissing(f"what came in {conversation} is no event: {delivery.payload[:80]!r}"))
             return
         cursor = self._cursors.of(conversation)
-        if len(self._items) >= self._room:
-            cursor.put_off(event.seq)
-            self._is_behind = True
-        verdict = cursor.take(event.seq)
+        verdict = self._place(event, cursor)
         if verdict is Verdict.NEW:
             self._items.append((self.item(conversation, event), delivery))
             self._follow(conversation, event, cursor)
@@ -173,6 +178,18 @@ class EventFeed(Queued[T]):
         elif verdict is Verdict.MISSING:
             due = (cursor.seq or 0) + 1
             self.fail(EventMissing(f"the server left out event {due} of {conversation}, and sent {event.seq}"))
+
+    def _place(self, event: Event, cursor: Cursor) -> Verdict:
+        is_last = event.type == CONVERSATION_ERASED  # it finds room, as it is in no log that could be read again
+        if len(self._items) >= self._room and not is_last:
+            cursor.put_off(event.seq)
+            self._is_behind = True
+        if event.type in (MEMBER_ADDED, MEMBER_REMOVED) and self._is_own(event):
+            cursor.membership_changed(event.seq)
+        return cursor.take(event.seq, is_last)
+
+    def _is_own(self, event: Event) -> bool:
+        return self.source.user in (None, event.user)
 
     def _attach_again(self, seq: int, delivery: Delivery) -> bool:
         """A kept session redelivers what waits here still: that stays unacknowledged until it was read."""
@@ -214,8 +231,9 @@ class EventFeed(Queued[T]):
 class ConversationFeed(EventFeed[Event]):
     """The events of one conversation.
 
-    A member who was behind when it was removed is told nothing of it: the server just stops. So after many events, and
-    then none, the client asks once whether that was all; the answer may be that its user is no member.
+    A removal acts at once, so it may come after a gap, which its user may not read any more: the client asks, as after
+    any gap, and the answer is that its user is no member. To a client that is away, or behind at QoS 0, the server does
+    not tell it. So after a lost connection, or many events and then none, the client asks once whether that was all.
     """
 
     def __init__(self, source: Source, conversation: str, after: int | None, qos: int, room: int) -> None:
@@ -254,7 +272,7 @@ class ConversationFeed(EventFeed[Event]):
     def _follow(self, conversation: str, event: Event, cursor: Cursor) -> None:
         if event.type == CONVERSATION_ERASED:
             self.fail(ConversationErased(f"{conversation} was erased"))
-        elif event.type == MEMBER_REMOVED and self.source.user in (None, event.user):
+        elif event.type == MEMBER_REMOVED and self._is_own(event):
             # It may be an old one, in a replay, and its subject a member again: the answer tells. If not, this was the
             # last event, and NotAMember ends the iteration.
             cursor.want()

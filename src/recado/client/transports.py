@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 import picows
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
+from recado.client.limits import ClientLimits
+
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 # With a plain Logger picows makes one more for each connection, for ever.
 _LOGGER = logging.LoggerAdapter(logging.getLogger("picows"), {})
@@ -50,14 +52,12 @@ def check_url(url: str) -> None:
         raise ValueError("a token is not part of the URL: pass it to connect()")
 
 
-async def open_transport(
-    url: str, tls: ssl.SSLContext | None, receiver: Receiver, write_buffer_bytes: int, packet_bytes_max: int
-) -> Transport:
+async def open_transport(url: str, tls: ssl.SSLContext | None, receiver: Receiver, limits: ClientLimits) -> Transport:
     scheme = urlsplit(url).scheme
     context = (tls or ssl.create_default_context()) if scheme in _SECURE else None
     if scheme in _PORTS:
-        return await _open_stream(url, context, receiver, write_buffer_bytes)
-    return await _open_websocket(url, context, receiver, write_buffer_bytes, packet_bytes_max)
+        return await _open_stream(url, context, receiver, limits)
+    return await _open_websocket(url, context, receiver, limits)
 
 
 class _Stream(asyncio.Protocol):
@@ -73,15 +73,13 @@ class _Stream(asyncio.Protocol):
         self._receiver.lost(exc)
 
 
-async def _open_stream(
-    url: str, context: ssl.SSLContext | None, receiver: Receiver, write_buffer_bytes: int
-) -> Transport:
+async def _open_stream(url: str, context: ssl.SSLContext | None, receiver: Receiver, limits: ClientLimits) -> Transport:
     parts = urlsplit(url)
     assert parts.hostname is not None
     transport, _ = await asyncio.get_running_loop().create_connection(
         lambda: _Stream(receiver), parts.hostname, parts.port or _PORTS[parts.scheme], ssl=context
     )
-    transport.set_write_buffer_limits(high=write_buffer_bytes)
+    transport.set_write_buffer_limits(high=limits.write_buffer_bytes)
     return cast(Transport, transport)
 
 
@@ -124,15 +122,15 @@ class _WebSocket:
 
 
 async def _open_websocket(
-    url: str, context: ssl.SSLContext | None, receiver: Receiver, write_buffer_bytes: int, packet_bytes_max: int
+    url: str, context: ssl.SSLContext | None, receiver: Receiver, limits: ClientLimits
 ) -> Transport:
     try:
         transport, _ = await picows.ws_connect(
             lambda: _Frames(receiver),
             url,
             ssl_context=context,
-            websocket_handshake_timeout=None,  # the link's own time-out bounds it
-            max_frame_size=packet_bytes_max * 2,
+            websocket_handshake_timeout=limits.connect_s,  # to be cancelled does not make picows close its socket
+            max_frame_size=limits.packet_bytes_max * 2,
             extra_headers={"Sec-WebSocket-Protocol": "mqtt"},  # [MQTT5-6.0.0-3]
             logger_name=_LOGGER,
             max_redirects=0,  # the token goes to the host that was named
@@ -140,5 +138,7 @@ async def _open_websocket(
         )
     except picows.WSError as error:
         raise ConnectionError(f"no WebSocket at {url}: {error}") from error
-    transport.underlying_transport.set_write_buffer_limits(high=write_buffer_bytes)
+    if transport.is_disconnected:  # in the handshake, which picows tells nobody
+        raise ConnectionError(f"no WebSocket at {url}: the connection was closed")
+    transport.underlying_transport.set_write_buffer_limits(high=limits.write_buffer_bytes)
     return _WebSocket(transport)
