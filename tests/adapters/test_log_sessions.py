@@ -240,6 +240,27 @@ async def test_a_packet_id_that_is_used_again_takes_the_place_of_the_former(shel
     assert found == [(2, "c/x"), (1, "c/y")]
 
 
+async def test_what_comes_after_something_that_could_not_be_stored_is_not_stored_either(shelf: Shelf) -> None:
+    await shelf.subscribe("c/+")
+    await shelf.send("x", 3)
+    assert await shelf.write(InFlight(KEY, 1, "c/x", 3, 2))
+    assert not await shelf.write(InFlight(KEY, 2, "c/x", 5, 2, after=4))
+    assert await shelf.behind() == {"c/x": (3, 5)}
+    assert await shelf.write(InFlight(KEY, 2, "c/x", 4, 2, after=3))
+
+
+async def test_who_asked_for_what_is_older_than_its_membership_is_resumed_there(shelf: Shelf) -> None:
+    await shelf.create("joined", "ana")
+    await shelf.send("joined", 4)
+    await shelf.store.put_member("joined", "bruno", None, 1, 10)
+    await shelf.subscribe("c/+")
+    assert await shelf.write(StartAfter(KEY, "c/joined", 1), SaveCursor(KEY, "c/joined", 2))
+    assert await shelf.behind() == {"c/joined": (2, 5)}
+    await shelf.store.remove_member("joined", "bruno", None, 1)
+    await shelf.store.put_member("joined", "bruno", None, 1, 10)
+    assert await shelf.behind() == {"c/joined": (6, 7)}, "it has to ask again, as a new member"
+
+
 # What came
 
 

@@ -58,7 +58,8 @@ _PACKET_WITHOUT_REASON_BYTES = 16  # at most, of those that carry one and nothin
 class Connection:
     """`session` is None until CONNECT is accepted, and `is_greeted` is set once CONNACK has said so. `aliases` are the
     topics that the client was told an alias for, None if it takes none; `topics` those that it told us one for;
-    `redeliveries` what was in flight before this connection and is still to be sent again."""
+    `redeliveries` what was in flight before this connection and is still to be sent again. `handed_over` is up to where
+    the storage was given what is sent of each log at QoS 2."""
 
     __slots__ = (
         "_answer",
@@ -70,6 +71,7 @@ class Connection:
         "authentication_method",
         "deadline",
         "expires_at",
+        "handed_over",
         "handlers",
         "heard_at",
         "held",
@@ -112,6 +114,7 @@ class Connection:
         self.topics: dict[int, str] | None = None
         self.aliases: dict[str, int] | None = None
         self.aliases_max = 0
+        self.handed_over: dict[str, int] | None = None
         self.heard_at = 0
         self.idle_s = 0.0
         self.under_way = 0

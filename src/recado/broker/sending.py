@@ -88,7 +88,11 @@ def _send_of_log(
     delivery = Delivery(session.sending(publication, 2), publication, 2, False, identifiers)
     position = publication.position
     assert position is not None
-    change = InFlight(session.key, delivery.packet_id, publication.topic_name, position, 2)
+    if connection.handed_over is None:
+        connection.handed_over = {}
+    topic_name, handed_over = publication.topic_name, connection.handed_over
+    change = InFlight(session.key, delivery.packet_id, topic_name, position, 2, handed_over.get(topic_name, 0))
+    handed_over[topic_name] = position
     connection.server.store(change, done=partial(_send_if_stored, connection, session, delivery))
     return True
 
@@ -108,6 +112,7 @@ def _send_if_stored(connection: Connection, session: Session, delivery: Delivery
             send_stored(connection, delivery)
         else:
             _drop_stored(connection, session, delivery.packet_id)  # its log was closed to the client meanwhile
+            connection.server.read_on(connection)  # what waits comes before what is published next
 
 
 def wait(connection: Connection, session: Session, waiting: Waiting, is_bounded: bool = True) -> None:
@@ -290,11 +295,19 @@ def send_again(connection: Connection, session: Session) -> None:
     connection.redeliveries = None
 
 
+def forget_places(session: Session, topic_name: str) -> None:
+    """The session leaves this log, or goes back in it: what is in flight says nothing of how far it is, and what is
+    not sent yet is not."""
+    for packet_id, publication in session.inflight.items():
+        if not session.exactly_once.get(packet_id) and publication.topic_name == topic_name:
+            session.inflight[packet_id] = msgspec.structs.replace(publication, position=None)
+    if session.connection is not None and session.connection.handed_over is not None:
+        session.connection.handed_over.pop(topic_name, None)
+
+
 def drop_log(connection: Connection, session: Session, topic_name: str) -> None:
     """The client may not have this log any more: what of it was to be sent, for the first time or again, is not."""
-    for packet_id, publication in session.inflight.items():
-        if session.exactly_once.get(packet_id) is False and publication.topic_name == topic_name:
-            session.inflight[packet_id] = msgspec.structs.replace(publication, position=None)
+    forget_places(session, topic_name)
     if connection.redeliveries is None:
         return
     redeliveries, connection.redeliveries = connection.redeliveries, deque()

@@ -318,8 +318,8 @@ class Sessions:
         """Read on in the logs where the session is behind. What was published since they were looked at, it has noted
         already (`missed`)."""
         again: dict[str, int] = {}
-        for publication in session.inflight.values():
-            if publication is not RELEASED and publication.position is not None:
+        for packet_id, publication in session.inflight.items():
+            if packet_id not in session.exactly_once and publication.position is not None:  # of QoS 2, `had` says it
                 again[publication.topic_name] = max(again.get(publication.topic_name, 0), publication.position)
         for topic_name, had, last, own in flows.behind:
             granted = self._server.router.granted(session, topic_name)

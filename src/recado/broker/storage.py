@@ -107,13 +107,15 @@ class Forgotten(NamedTuple):
 
 class InFlight(NamedTuple):
     """A publication of a log is in flight. Of QoS 2 that is durable before it is sent, and counts as had from then on;
-    of QoS 1 it is said when the connection ends."""
+    of QoS 1 it is said when the connection ends. It fails if the session has not had the log up to `after`, where
+    what was sent of it before should have brought it."""
 
     key: int
     packet_id: int
     topic_name: str
     position: int
     qos: int
+    after: int = 0
 
 
 class SaveCursor(NamedTuple):

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from recado.broker.hooks import Refused
-from recado.broker.sending import send_waiting, wait
+from recado.broker.sending import forget_places, send_waiting, wait
 from recado.broker.sessions import subscription_of
 from recado.broker.storage import Change, DeleteSubscription, SaveSubscription, StartAfter
 from recado.mqtt.packets import Suback, Subscribe, SubscriptionRequest, Unsuback, Unsubscribe
@@ -90,6 +90,7 @@ async def _start(
             session.start_after(topic_name, position)
             if session.key:
                 server.cursors.forget(session, topic_name)
+                forget_places(session, topic_name)
                 step.changes.append(StartAfter(session.key, topic_name, position))
     step.answer = Suback(subscribe.packet_id, reason_codes)
     for subscription in wanting:  # with a turn for everybody else in between: to look through many topics takes time

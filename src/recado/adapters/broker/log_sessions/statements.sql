@@ -31,15 +31,20 @@ INSERT INTO cursors (session, conversation, seq)
 SELECT s.key, c.key, c.last_seq FROM sessions s JOIN conversations c ON c.id = ?2 WHERE s.key = ?1
 ON CONFLICT (session, conversation) DO UPDATE SET seq = excluded.seq;
 
--- start_after: from a seq on, whatever was before
-INSERT INTO cursors (session, conversation, seq)
-SELECT s.key, c.key, ?3 FROM sessions s JOIN conversations c ON c.id = ?2 WHERE s.key = ?1
-ON CONFLICT (session, conversation) DO UPDATE SET seq = excluded.seq;
+-- start_after: from a seq on, whatever was before; a member may ask for what is older than its membership
+INSERT INTO cursors (session, conversation, seq, joined_seq)
+SELECT s.key, c.key, ?3, m.joined_seq
+FROM sessions s JOIN conversations c ON c.id = ?2 JOIN members m ON m.conversation = c.key AND m.user = s.user
+WHERE s.key = ?1
+ON CONFLICT (session, conversation) DO UPDATE SET seq = excluded.seq, joined_seq = excluded.joined_seq;
 
 -- save_cursor: the session is that far in a log; it does not go back
 INSERT INTO cursors (session, conversation, seq)
 SELECT s.key, c.key, ?3 FROM sessions s JOIN conversations c ON c.id = ?2 WHERE s.key = ?1
 ON CONFLICT (session, conversation) DO UPDATE SET seq = excluded.seq WHERE excluded.seq > seq;
+
+-- has_had: whether a session is that far in a log
+SELECT 1 FROM cursors k JOIN conversations c ON c.key = k.conversation WHERE k.session = ? AND c.id = ? AND k.seq >= ?;
 
 -- save_inflight: a packet id of a session is in use; what used it before is over
 INSERT OR REPLACE INTO inflight (session, packet_id, conversation, seq, qos)
@@ -87,7 +92,9 @@ DELETE FROM inflight WHERE session = ? AND qos = 1;
 SELECT packet_id FROM received WHERE session = ?;
 
 -- behind: the logs that have more than a session has had: how far it is, and their ends
-SELECT c.id, max(coalesce(k.seq, 0), m.joined_seq - 1) AS had, c.last_seq
+SELECT c.id,
+    CASE WHEN k.joined_seq = m.joined_seq THEN k.seq ELSE max(coalesce(k.seq, 0), m.joined_seq - 1) END AS had,
+    c.last_seq
 FROM sessions s
 JOIN members m ON m.user = s.user
 JOIN conversations c ON c.key = m.conversation

@@ -34,6 +34,7 @@ from recado.broker.storage import (
     Stored,
     StoredSession,
 )
+from recado.chat.errors import Unavailable
 from recado.chat.event import encode_event
 from recado.mqtt.packets import SubscriptionRequest
 from recado.mqtt.topics import has_wildcard, matches
@@ -83,8 +84,10 @@ def _delete_subscription(db: apsw.Connection, change: DeleteSubscription) -> Non
 
 
 def _save_inflight(db: apsw.Connection, change: InFlight) -> None:
-    key, packet_id, topic_name, position, qos = change
+    key, packet_id, topic_name, position, qos, after = change
     conversation = topic_name.removeprefix(_ROOT)
+    if after and not db.execute(SQL["has_had"], (key, conversation, after)).fetchall():
+        raise Unavailable("what comes before it could not be stored")
     db.execute(SQL["save_inflight"], (key, packet_id, conversation, position, qos))
     if qos == _QOS_MAX:  # it is sent once, so it counts as had from here on
         _save_cursor(db, SaveCursor(key, topic_name, position))

@@ -30,6 +30,7 @@ CREATE TABLE cursors (
     session      INTEGER NOT NULL REFERENCES sessions (key) ON DELETE CASCADE,
     conversation INTEGER NOT NULL REFERENCES conversations (key) ON DELETE CASCADE,
     seq          INTEGER NOT NULL,
+    joined_seq   INTEGER NOT NULL DEFAULT 0,  -- of the membership in which the client asked for what is before it, too
     PRIMARY KEY (session, conversation)
 ) STRICT, WITHOUT ROWID;
 
