@@ -20,9 +20,13 @@ SOURCE = Path(__file__).parents[1] / "src"
 LAYERS = [
     ("recado.mqtt", "mqtt"),
     ("recado.chat.actions*", "chat actions"),
+    ("recado.chat.feed", "chat actions"),
+    ("recado.chat.following", "chat actions"),
+    ("recado.chat.listener", "chat actions"),
     ("recado.chat.membership", "chat actions"),
     ("recado.chat.presence", "chat actions"),
     ("recado.chat.receipts", "chat actions"),
+    ("recado.chat.wheel", "chat actions"),
     ("recado.chat", "chat rules"),
     ("recado.ports", "ports"),
     ("recado.adapters.broker", "adapters/broker"),

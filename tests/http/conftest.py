@@ -10,12 +10,14 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
+from recado.adapters.broker.brokers import Brokers
 from recado.adapters.store.sqlite import SqliteStore
 from recado.app.access import JwtAccess
 from recado.app.config import Settings
 from recado.app.limits import DEFAULT
 from recado.chat.actions import Chat
 from recado.chat.event import Committed
+from recado.chat.feed import Feed
 from recado.chat.membership import MembershipCache
 from recado.http import HttpSettings, create_app
 
@@ -33,6 +35,7 @@ LIMITS = replace(
     receipt_members_max=3,
 )
 STORE_LIMITS = replace(DEFAULT.store, reader_threads=1, erase_rows_max=2)
+FEED_LIMITS = replace(DEFAULT.feed, held_polls_per_user_max=3, streams_per_user_max=3, streams_max=5, stream_page=4)
 SETTINGS = HttpSettings(
     public_url=None,
     allowed_origins=(),
@@ -42,6 +45,11 @@ SETTINGS = HttpSettings(
     request_bytes_max=4_000,
     token_ttl_s_max=86_400,
     token_ttl_s_default=3_600,
+    wait_max_s=2,
+    sse_keepalive_s=1,
+    sse_retry_ms=2_000,
+    ws_auth_s=1,
+    ws_conversations_max=3,
 )
 
 
@@ -79,6 +87,7 @@ class Caller:
 @dataclass
 class World:
     chat: Chat
+    feed: Feed
     access: JwtAccess
     broker: RecordingBroker
     app: ASGIApp
@@ -102,7 +111,7 @@ class World:
 
     def with_settings(self, **changes: Any) -> "World":
         """The same server behind a door that is set up differently."""
-        return replace(self, app=create_app(self.chat, self.access, replace(SETTINGS, **changes)))
+        return replace(self, app=create_app(self.chat, self.feed, self.access, replace(SETTINGS, **changes)))
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -117,6 +126,10 @@ def refused(answer: httpx.Response, status: int, code: str) -> str:
     return message
 
 
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 async def open_world(path: Path) -> World:
     store = SqliteStore.open(path, STORE_LIMITS)
     broker = RecordingBroker()
@@ -125,11 +138,13 @@ async def open_world(path: Path) -> World:
     def on_committed(committed: Sequence[Committed]) -> None:
         members.apply(committed)
         broker.publish(committed)
+        feed.publish(committed)
 
     store.on_committed = on_committed
-    chat = Chat(store, broker, members, LIMITS, lambda: time.time_ns() // 1_000_000)
+    feed = Feed(store, members, FEED_LIMITS, now_ms)
+    chat = Chat(store, Brokers(broker, feed), members, LIMITS, now_ms)
     access = JwtAccess(Settings(secret=SECRET, api_key=API_KEY))
-    return World(chat, access, broker, create_app(chat, access, SETTINGS))
+    return World(chat, feed, access, broker, create_app(chat, feed, access, SETTINGS))
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ ORDER = "/v1/conversations/order-4711"
         f"{ORDER}/",
         f"{ORDER}/messages/1/body",
         "/v1/conversations/a%2Fb",
-        "/v1/events",
+        "/v1/event",
         "/v1/ws",
         "/v1/users/ana/sessions/1",
         "/v1/users",
@@ -259,7 +259,7 @@ async def test_further_routes_are_served_and_their_refusals_look_alike(world: Wo
         return JSONResponse({"demo": True})
 
     routes = [Route("/demo", demo, methods=["POST"])]
-    app = create_app(world.chat, world.access, SETTINGS, extra_routes=routes)
+    app = create_app(world.chat, world.feed, world.access, SETTINGS, extra_routes=routes)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://chat.test") as client:
         assert (await client.post("/demo")).json() == {"demo": True}
         refused(await client.post("/demo?case=chat"), 404, "not_found")

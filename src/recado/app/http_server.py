@@ -1,5 +1,5 @@
-"""uvicorn, and its HTTP protocol with the bounds that it lacks: a size and a time for a request's head, a time for its
-body, and a time for a client that does not read its answer. All deadlines are on the MQTT server's one timer.
+"""uvicorn, and its HTTP and WebSocket protocols with the bounds that they lack: a size and a time for a request's head, a
+time for its body, and a time for a client that does not read. All deadlines are on the MQTT server's one timer.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -17,16 +17,23 @@ import uvicorn
 from prometheus_client import Counter
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from recado.app.config import SettingsError
 from recado.app.limits import HttpLimits, Limits
 from recado.broker.deadlines import Deadlines
+from recado.http.listening import GONE
 
 _CUT = Counter("recado_http_connections_cut", "HTTP connections that passed a limit of time or size.", ["limit"])
 _HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
     b"content-length: %d\r\n\r\n%s"
 )
+_NO_ROOM = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    b'content-length: 76\r\n\r\n{"error":{"code":"unavailable","message":"too many connections; try later"}}'
+)
+_BUFFERS_MAX = 4
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -39,14 +46,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._left = 0
+        self._gone: list[Callable[[], None]] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=self._limits.http_buffer_bytes_max)
         self._wait_for("http_head_s", self._limits.http_head_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadlines.clear(self)
         super().connection_lost(exc)
+        for leave in list(self._gone):
+            leave()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -64,11 +75,21 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._wait_for("http_body_s", self._limits.http_body_s)
+        self.scope["extensions"] = {GONE: self._gone}  # type: ignore[typeddict-item]
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._deadlines.clear(self)
         super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._deadlines.clear(self)
+        if len(self.connections) > self._limits.http_connections_max:
+            _CUT.labels("http_connections_max").inc()
+            self.transport.write(_NO_ROOM)
+            self.transport.close()
+        else:
+            super().handle_websocket_upgrade()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -101,6 +122,47 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
+class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
+    def __init__(self, *arguments: Any, limits: HttpLimits, deadlines: Deadlines, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.deadline = 0
+        self._limits = limits
+        self._deadlines = deadlines
+        self._left = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.set_write_buffer_limits(high=self._limits.http_buffer_bytes_max)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._deadlines.clear(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.transport.get_write_buffer_size() > _BUFFERS_MAX * self._limits.http_buffer_bytes_max:
+            _CUT.labels("http_buffer_bytes_max").inc()  # it asks for pongs and reads none
+            self.transport.abort()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._left = self.transport.get_write_buffer_size()
+        self._deadlines.set(self, self._limits.http_stall_s)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._deadlines.clear(self)
+
+    def on_deadline(self, tick: int) -> None:
+        left = self.transport.get_write_buffer_size()
+        if left < self._left:  # slow, but it takes what it is sent
+            self._left = left
+            self._deadlines.set(self, self._limits.http_stall_s)
+            return
+        _CUT.labels("http_stall_s").inc()
+        self.transport.abort()
+
+
 class _HttpServer(uvicorn.Server):
     """Signals are the command line's: it stops the whole, in order."""
 
@@ -119,7 +181,11 @@ async def serving_http(
     config = uvicorn.Config(
         app,
         http=partial(BoundedHttpProtocol, limits=limits.http, deadlines=deadlines),  # type: ignore[arg-type]
-        ws="none",
+        ws=partial(BoundedWebSocketProtocol, limits=limits.http, deadlines=deadlines),  # type: ignore[arg-type]
+        ws_max_size=limits.http.ws_frame_bytes_max,
+        ws_ping_interval=limits.http.ws_ping_s,
+        ws_ping_timeout=limits.http.ws_ping_s,
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from recado.broker.counters import Counters
 from recado.broker.server import Server
 from recado.chat.actions import Chat
+from recado.chat.feed import Feed
 from recado.http.answer import Answer, json_answer, send_answer
 from recado.http.metrics import render
 
@@ -70,6 +71,24 @@ class SignalsCollector(Collector):
         yield GaugeMetricFamily("recado_users_online", "Users who are online.", value=len(chat.presence))
 
 
+class FeedCollector(Collector):
+    """The readers over HTTP."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+
+    def collect(self) -> Iterator[Metric]:
+        feed = self._feed
+        listeners = GaugeMetricFamily("recado_feed_listeners", "Held polls, event streams, WebSockets.", labels=["kind"])
+        for kind, count in feed.counts.items():
+            listeners.add_metric([kind], count)
+        refused = CounterMetricFamily("recado_feed_refused", "Those that a limit refused.", labels=["limit"])
+        for limit, count in feed.refused.items():
+            refused.add_metric([limit], count)
+        text = "Signals not sent because a stream had no room."
+        yield from (listeners, refused, CounterMetricFamily("recado_feed_signals_dropped", text, feed.signals_dropped))
+
+
 class SessionsCollector(Collector):
     """What the server holds, counted when it is asked for."""
 
@@ -105,7 +124,8 @@ def operators_pages(unreadiness: Callable[[], str | None]) -> ASGIApp:
         return json_answer(404, {"error": {"code": "not_found", "message": "there is nothing at this path"}})
 
     async def pages(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
             return
         if scope["method"] in ("GET", "HEAD"):
             answer = answer_to(scope["path"])

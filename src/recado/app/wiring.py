@@ -17,6 +17,7 @@ import structlog
 from prometheus_client import REGISTRY
 from starlette.routing import BaseRoute
 
+from recado.adapters.broker.brokers import Brokers
 from recado.adapters.broker.embedded import EmbeddedBroker
 from recado.adapters.broker.log_sessions import LogSessions
 from recado.adapters.store.sqlite import SqliteStore
@@ -25,11 +26,12 @@ from recado.app.access import JwtAccess
 from recado.app.config import Settings
 from recado.app.http_server import naming, serving_http
 from recado.app.limits import Limits
-from recado.app.metrics import BrokerCollector, SessionsCollector, SignalsCollector
+from recado.app.metrics import BrokerCollector, FeedCollector, SessionsCollector, SignalsCollector
 from recado.app.sweeping import sweeping
 from recado.broker.listening import ListenerSettings, listen
 from recado.chat.actions import Chat
 from recado.chat.event import Committed
+from recado.chat.feed import Feed
 from recado.chat.membership import MembershipCache
 from recado.http import HttpSettings, create_app
 
@@ -59,9 +61,10 @@ async def running(settings: Settings, extra_routes: Sequence[BaseRoute] = ()) ->
         stack.push_async_callback(store.close)
         sessions = LogSessions(store, limits.storage.pending_transactions_max)
         broker = EmbeddedBroker(access.authenticate, limits.broker, sessions)
-        chat = _connect(store, broker, limits)
+        chat, feed = _connect(store, broker, limits)
         server = broker.server
-        for collector in (BrokerCollector(server.counters), SessionsCollector(server), SignalsCollector(chat)):
+        collectors = (BrokerCollector(server.counters), SessionsCollector(server), SignalsCollector(chat))
+        for collector in (*collectors, FeedCollector(feed)):
             REGISTRY.register(collector)
             stack.callback(REGISTRY.unregister, collector)
         stack.push_async_callback(broker.server.drain)
@@ -76,9 +79,10 @@ async def running(settings: Settings, extra_routes: Sequence[BaseRoute] = ()) ->
         websocket = ListenerSettings("ws", settings.host, ws_path=WS_PATH, allowed_origins=_websocket_origins(settings))
         ws_port = await _listen(broker, settings, "ws_port", websocket, stack)
         http_settings = _http_settings(settings, limits, mqtt_port, ws_port)
-        app = create_app(chat, access, http_settings, extra_routes=extra_routes)
+        app = create_app(chat, feed, access, http_settings, extra_routes=extra_routes)
         serving = serving_http(app, settings.host, settings.http_port, limits, broker.server.deadlines)
         http_port = await stack.enter_async_context(serving)
+        stack.callback(feed.close)  # first of all: what is held is answered, and streams are closed
         log.info("ready", host=settings.host, http_port=http_port, mqtt_port=mqtt_port, ws_port=ws_port)
         yield Node(chat, access, http_port, mqtt_port, ws_port)
         log.info("stopping")
@@ -94,17 +98,23 @@ async def _listen(
     return listening.port
 
 
-def _connect(store: SqliteStore, broker: EmbeddedBroker, limits: Limits) -> Chat:
+def _connect(store: SqliteStore, broker: EmbeddedBroker, limits: Limits) -> tuple[Chat, Feed]:
     members = MembershipCache(store, limits.chat.member_cache_entries_max)
 
     def on_committed(committed: Sequence[Committed]) -> None:
         members.apply(committed)
-        broker.publish(committed)
+        brokers.publish(committed)
         chat.apply(committed)
 
-    chat = broker.chat = Chat(store, broker, members, limits.chat, now_ms=lambda: time.time_ns() // 1_000_000)
+    feed = Feed(store, members, limits.feed, _now_ms, broker.recent)
+    brokers = Brokers(broker, feed)  # in this order: the feed reads the newest events where MQTT's broker has put them
+    chat = broker.chat = Chat(store, brokers, members, limits.chat, _now_ms)
     store.on_committed = on_committed
-    return chat
+    return chat, feed
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _websocket_origins(settings: Settings) -> tuple[str, ...]:
@@ -122,5 +132,10 @@ def _http_settings(settings: Settings, limits: Limits, mqtt_port: int, ws_port: 
         request_bytes_max=limits.http.request_bytes_max,
         token_ttl_s_max=limits.http.token_ttl_s_max,
         token_ttl_s_default=limits.http.token_ttl_s_default,
+        wait_max_s=limits.http.wait_max_s,
+        sse_keepalive_s=limits.http.sse_keepalive_s,
+        sse_retry_ms=limits.http.sse_retry_ms,
+        ws_auth_s=limits.http.ws_auth_s,
+        ws_conversations_max=limits.http.ws_conversations_max,
         pages=Path(str(files("recado") / "web")) if settings.pages else None,
     )

@@ -111,7 +111,7 @@ async def delete_message(chat: Chat, principal: Principal, conversation: str, se
 
 async def _change_message(chat: Chat, principal: Principal, conversation: str, seq: int, body: str | None) -> Changed:
     check_id(conversation, "conversation id")
-    _check_seq(seq, "seq")
+    check_seq(seq, "seq")
     now = chat.now_ms()
     since = now - chat.limits.message_change_window_s * 1000
     return await chat.store.change_message(MessageChange(conversation, seq, _viewer(principal), body, now, since))
@@ -144,7 +144,7 @@ async def list_conversations(
     chat: Chat, principal: Principal, cursor: str | None, limit: int | None
 ) -> ConversationPage:
     """The caller's conversations, newest activity first."""
-    page = await chat.store.conversations(principal.require_user(), cursor, _page(chat, limit))
+    page = await chat.store.conversations(principal.require_user(), cursor, page_size(chat, limit))
     return page._replace(conversations=[_with_online(chat, view) for view in page.conversations])
 
 
@@ -208,8 +208,8 @@ async def read_events(
     check_id(conversation, "conversation id")
     for name, seq in (("after", after), ("before", before)):
         if seq is not None:
-            _check_seq(seq, name)
-    return await chat.store.events(conversation, _viewer(principal), after, before, _page(chat, limit))
+            check_seq(seq, name)
+    return await chat.store.events(conversation, _viewer(principal), after, before, page_size(chat, limit))
 
 
 async def mark_read(
@@ -220,7 +220,7 @@ async def mark_read(
     Raises RateLimited, unless the caller is paced: then its door has counted the signal, and makes it wait instead.
     """
     check_id(conversation, "conversation id")
-    _check_seq(seq, "seq")
+    check_seq(seq, "seq")
     user = principal.require_user()
     if not is_paced:
         _take_signal(chat, user)
@@ -266,12 +266,12 @@ def _viewer(principal: Principal) -> str | None:
     return None if principal.is_host and principal.user is None else principal.require_user()
 
 
-def _check_seq(seq: int, what: str) -> None:
+def check_seq(seq: int, what: str) -> None:
     if not 0 <= seq <= SEQ_MAX:
         raise Invalid(f"{what} must be a seq from 0 to {SEQ_MAX}, not {seq}")
 
 
-def _page(chat: Chat, limit: int | None) -> int:
+def page_size(chat: Chat, limit: int | None) -> int:
     if limit is None:
         return chat.limits.page_default
     if not 1 <= limit <= chat.limits.page_max:

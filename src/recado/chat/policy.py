@@ -47,3 +47,21 @@ class ChatLimits:
     """From one search for messages past their retention to the next."""
     member_cache_entries_max: int
     """Conversations whose members are remembered in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedLimits:
+    """Of those who read on over HTTP: held polls, event streams, WebSockets."""
+
+    held_polls_per_user_max: int
+    """Requests of one user that are held at a time."""
+    streams_per_user_max: int
+    """Event streams and WebSockets of one user."""
+    streams_max: int
+    """Those of all users."""
+    stream_page: int
+    """Events that one of them is sent at a time, or that are read for it."""
+    stream_signals_max: int
+    """Signals that wait for one of them to take them."""
+    feed_cache_entries_max: int
+    """Ends of logs, and users who have everything, remembered so that asking again costs no read."""

@@ -11,19 +11,20 @@ JSON_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
 )
 
-_encode = msgspec.json.Encoder().encode
+encode_json = msgspec.json.Encoder().encode
 
 
 class Answer(NamedTuple):
-    """`body` None means that there is none (204, 304)."""
+    """`body` None means that there is none (204, 304). `is_held`: how long it took says nothing about the server."""
 
     status: int
     body: bytes | None
     headers: tuple[tuple[bytes, bytes], ...] = JSON_HEADERS
+    is_held: bool = False
 
 
 def json_answer(status: int, value: object) -> Answer:
-    return Answer(status, _encode(value))
+    return Answer(status, encode_json(value))
 
 
 async def send_answer(send: Send, answer: Answer) -> None:

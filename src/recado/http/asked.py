@@ -37,7 +37,7 @@ class Parameter:
     """One query parameter."""
 
     name: str
-    kind: Literal["seq", "limit", "text"]
+    kind: Literal["seq", "limit", "wait", "text"]
     description: str
 
 

@@ -12,7 +12,6 @@ from typing import Any, Generic, Literal, TypeVar
 from starlette.types import Scope
 
 from recado.chat import actions
-from recado.chat.actions import Chat
 from recado.chat.conversation import ConversationView
 from recado.chat.errors import Forbidden, Invalid
 from recado.chat.event import Event, encode_event
@@ -20,13 +19,15 @@ from recado.chat.ids import check_id
 from recado.http import metrics
 from recado.http.answer import JSON_HEADERS, Answer, json_answer
 from recado.http.asked import Asked, Parameter, identify, read_headers
+from recado.http.context import Door
+from recado.http.polling import poll_all, poll_conversation
 from recado.http.session import session_answer
-from recado.http.settings import Access, HttpSettings
 from recado.http.shapes import (
     ConversationBody,
     ConversationsAnswer,
     EditBody,
     EventsAnswer,
+    FeedAnswer,
     HealthAnswer,
     MessageBody,
     ReadAnswer,
@@ -36,6 +37,7 @@ from recado.http.shapes import (
     TokenAnswer,
     TokenBody,
 )
+from recado.http.streaming import EventStream, wants_stream
 
 B = TypeVar("B")
 Who = Literal["anyone", "user", "member", "host"]
@@ -46,22 +48,12 @@ PLAIN_TEXT = str
 NO_CONTENT = Answer(204, None, JSON_HEADERS[1:])
 
 
-@dataclass(slots=True)
-class Door:
-    """What handlers act on."""
-
-    chat: Chat
-    access: Access
-    settings: HttpSettings
-    openapi: bytes = b""
-
-
 @dataclass(frozen=True, slots=True)
 class Call(Generic[B]):
     """`who` may call: anyone; a user with its own token; a member, or the host acting as one or as itself; the host.
 
     `answers` maps each success to what its body is, None for no body. `errors` are the codes beyond those that follow
-    from the call's form (credentials, query, body, ids).
+    from the call's form (credentials, query, body, ids). `streams`: with Accept: text/event-stream it goes on.
     """
 
     method: str
@@ -69,11 +61,12 @@ class Call(Generic[B]):
     name: str
     summary: str
     who: Who
-    handler: Callable[[Door, Asked[B]], Awaitable[Answer]]
+    handler: Callable[[Door, Asked[B]], Awaitable[Answer | EventStream]]
     body: type[B] | None
     answers: Mapping[int, Any]
     query: tuple[Parameter, ...] = ()
     errors: tuple[str, ...] = field(default=())
+    streams: bool = False
 
 
 async def send_message(door: Door, asked: Asked[MessageBody]) -> Answer:
@@ -141,7 +134,11 @@ async def delete_member(door: Door, asked: Asked[None]) -> Answer:
     return json_answer(200, await actions.remove_member(door.chat, asked.principal, path["conversation"], path["user"]))
 
 
-async def get_events(door: Door, asked: Asked[None]) -> Answer:
+async def get_events(door: Door, asked: Asked[None]) -> Answer | EventStream:
+    if wants_stream(asked):
+        return EventStream(door, asked, asked.path["conversation"])
+    if "wait" in asked.query:
+        return await poll_conversation(door, asked)
     after, before, limit = (asked.number(name) for name in ("after", "before", "limit"))
     conversation = asked.path["conversation"]
     page = await actions.read_events(door.chat, asked.principal, conversation, after, before, limit)
@@ -150,6 +147,10 @@ async def get_events(door: Door, asked: Asked[None]) -> Answer:
         for each in await actions.read_receipts(door.chat, asked.principal, conversation)
     ]
     return json_answer(200, EventsAnswer(page.events, page.last_seq, receipts or None))
+
+
+async def get_feed(door: Door, asked: Asked[None]) -> Answer | EventStream:
+    return EventStream(door, asked, None) if wants_stream(asked) else await poll_all(door, asked)
 
 
 async def put_read(door: Door, asked: Asked[ReadBody]) -> Answer:
@@ -212,6 +213,10 @@ async def get_openapi(door: Door, _asked: Asked[None]) -> Answer:
 AFTER = Parameter("after", "seq", "Only events past this seq: the first `limit` of them.")
 BEFORE = Parameter("before", "seq", "Only events before this seq: without `after`, the newest `limit` of them.")
 LIMIT = Parameter("limit", "limit", "At most so many.")
+WAIT = Parameter(
+    "wait", "wait", "Hold the request for so many seconds, until there is something past `after` or `cursor`."
+)
+POSITION = Parameter("cursor", "text", "`cursor` of the answer before. Without it: where it is now, and no events.")
 CURSOR = Parameter("cursor", "text", "`next_cursor` of the page before.")
 
 _CONVERSATION = "/v1/conversations/{conversation}"
@@ -239,8 +244,23 @@ CALLS: tuple[Call[Any], ...] = (
         "member",
         get_events,
         None,
-        {200: EventsAnswer},
-        (AFTER, BEFORE, LIMIT),
+        {200: EventsAnswer, 204: None},
+        (AFTER, BEFORE, LIMIT, WAIT),
+        errors=("rate_limited",),
+        streams=True,
+    ),
+    Call(
+        "GET",
+        "/v1/events",
+        "getFeed",
+        "What happens in all the caller's conversations, past one cursor.",
+        "member",
+        get_feed,
+        None,
+        {200: FeedAnswer, 204: None},
+        (POSITION, WAIT),
+        errors=("rate_limited",),
+        streams=True,
     ),
     Call(
         "PATCH",

@@ -14,35 +14,41 @@ import msgspec
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from recado.chat.actions import Chat
 from recado.chat.errors import ChatError, NotFound
+from recado.chat.feed import Feed
 from recado.http import metrics
 from recado.http.answer import Answer, send_answer
 from recado.http.asked import ANYONE, Asked, ClientGone, decode_body, identify, read_body, read_headers, read_query
-from recado.http.calls import CALLS, Call, Door
+from recado.http.calls import CALLS, Call
+from recado.http.context import Door
 from recado.http.openapi import describe
 from recado.http.pages import Page, page_answer, read_pages
 from recado.http.refusals import CODE_OF_STATUS, WrongMethod, error_answer, refusal_answer
 from recado.http.settings import Access, HttpSettings
+from recado.http.socket import Sockets
+from recado.http.streaming import EventStream
 
 log = structlog.get_logger("recado.http")
 
 CORS_MAX_AGE_S = 600
+WS_PATH = "/v1/ws"
 
 
 def create_app(
-    chat: Chat, access: Access, settings: HttpSettings, *, extra_routes: Sequence[BaseRoute] = ()
+    chat: Chat, feed: Feed, access: Access, settings: HttpSettings, *, extra_routes: Sequence[BaseRoute] = ()
 ) -> ASGIApp:
     """The HTTP door. `extra_routes` are tried after the calls and before the pages; a ChatError or HTTPException that
     one raises is answered like a call's."""
-    door = Door(chat, access, settings)
+    door = Door(chat, feed, access, settings)
     door.openapi = msgspec.json.encode(describe(CALLS, chat.limits, settings))
-    routes = [Route(path, CallsAt(door, path, calls)) for path, calls in _by_path(CALLS)]
+    routes: list[BaseRoute] = [Route(path, CallsAt(door, path, calls)) for path, calls in _by_path(CALLS)]
     pages = Pages(read_pages(settings.pages))
+    routes.append(WebSocketRoute(WS_PATH, Sockets(door)))
     router = Router([*routes, *extra_routes], redirect_slashes=False, default=pages)
     app: ASGIApp = Guarded(router) if extra_routes else router
     return _with_cors(app, settings.allowed_origins) if settings.allowed_origins else app
@@ -60,7 +66,7 @@ def _with_cors(app: ASGIApp, origins: Iterable[str]) -> ASGIApp:
         app,
         allow_origins=list(origins),
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["Authorization", "Content-Type"],
+        allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
         expose_headers=["Retry-After"],
         max_age=CORS_MAX_AGE_S,
     )
@@ -81,6 +87,10 @@ class CallsAt:
         started = perf_counter()
         try:
             answer = await self._answer(scope, receive)
+            if isinstance(answer, EventStream):
+                await answer.run(send)
+                metrics.count_request(self._path, scope["method"], 200)
+                return
         except ClientGone:
             return
         except ChatError as error:
@@ -88,9 +98,10 @@ class CallsAt:
         except Exception as error:  # the server goes on, whatever one call does
             answer = fail(error, self._path, scope["method"])
         await send_answer(send, answer)
-        metrics.count_request(self._path, scope["method"], answer.status, perf_counter() - started)
+        seconds = None if answer.is_held else perf_counter() - started
+        metrics.count_request(self._path, scope["method"], answer.status, seconds)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer | EventStream:
         known = self._calls.get(scope["method"])
         if known is None:
             raise WrongMethod(self._allowed)

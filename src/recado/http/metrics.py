@@ -20,10 +20,12 @@ PAGES_ROUTE = "pages"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-def count_request(route: str, method: str, status: int, seconds: float) -> None:
+def count_request(route: str, method: str, status: int, seconds: float | None = None) -> None:
+    """Without seconds for what was held: that says nothing about the server."""
     label = method if method in _METHODS else "other"
     REQUESTS.labels(route, label, status).inc()
-    SECONDS.labels(route, label).observe(seconds)
+    if seconds is not None:
+        SECONDS.labels(route, label).observe(seconds)
 
 
 def count_refusal(code: str) -> None:

@@ -52,7 +52,7 @@ def describe(calls: Sequence[Call[Any]], limits: ChatLimits, settings: HttpSetti
     """The whole document, with this server's limits in it."""
     paths: dict[str, Json] = {}
     for call in calls:
-        paths.setdefault(call.path, {})[call.method.lower()] = _operation(call, limits)
+        paths.setdefault(call.path, {})[call.method.lower()] = _operation(call, limits, settings)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -66,12 +66,12 @@ def describe(calls: Sequence[Call[Any]], limits: ChatLimits, settings: HttpSetti
     }
 
 
-def _operation(call: Call[Any], limits: ChatLimits) -> Json:
+def _operation(call: Call[Any], limits: ChatLimits, settings: HttpSettings) -> Json:
     operation: Json = {
         "operationId": call.name,
         "summary": call.summary,
         "security": _SECURITY[call.who],
-        "parameters": _parameters(call, limits),
+        "parameters": _parameters(call, limits, settings),
         "responses": _responses(call),
     }
     if call.body is not None:
@@ -79,12 +79,12 @@ def _operation(call: Call[Any], limits: ChatLimits) -> Json:
     return operation
 
 
-def _parameters(call: Call[Any], limits: ChatLimits) -> list[Json]:
+def _parameters(call: Call[Any], limits: ChatLimits, settings: HttpSettings) -> list[Json]:
     parameters: list[Json] = [
         {"name": name, "in": "path", "required": True, "schema": _PATH_SCHEMAS[name]}
         for name in re.findall(r"{(\w+)}", call.path)
     ]
-    parameters += [_query_parameter(parameter, limits) for parameter in call.query]
+    parameters += [_query_parameter(parameter, limits, settings) for parameter in call.query]
     if call.who == "member":
         parameters.append(
             {
@@ -98,10 +98,11 @@ def _parameters(call: Call[Any], limits: ChatLimits) -> list[Json]:
     return parameters
 
 
-def _query_parameter(parameter: Parameter, limits: ChatLimits) -> Json:
+def _query_parameter(parameter: Parameter, limits: ChatLimits, settings: HttpSettings) -> Json:
     schemas: Mapping[str, Json] = {
         "seq": {"type": "integer", "minimum": 0, "maximum": SEQ_MAX},
         "limit": {"type": "integer", "minimum": 1, "maximum": limits.page_max, "default": limits.page_default},
+        "wait": {"type": "integer", "minimum": 0, "maximum": settings.wait_max_s},
         "text": {"type": "string"},
     }
     return {
@@ -117,6 +118,8 @@ def _responses(call: Call[Any]) -> Json:
     responses: Json = {}
     for status, body in call.answers.items():
         responses[str(status)] = {"description": _success(status), **_content(body)}
+    if call.streams:
+        responses["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
     for status in sorted(_error_statuses(call)):
         responses[str(status)] = {"description": _MEANING[status], "content": _json(_ref(ErrorAnswer))}
     return responses

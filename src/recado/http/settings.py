@@ -32,5 +32,14 @@ class HttpSettings:
     """A whole request body."""
     token_ttl_s_max: int
     token_ttl_s_default: int
+    wait_max_s: int
+    """The longest that a request may ask to be held."""
+    sse_keepalive_s: int
+    """After so long without an event, an event stream is sent a comment."""
+    sse_retry_ms: int
+    ws_auth_s: int
+    """From a WebSocket's opening to its first frame."""
+    ws_conversations_max: int
+    """Conversations that one WebSocket follows by name."""
     pages: Path | None = None
     """The directory of the pages that are served at `/`, None to serve none."""

@@ -97,6 +97,18 @@ class EventsAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     receipts: list[ReceiptAnswer] | None = None
 
 
+class PlacedEvent(msgspec.Struct, frozen=True):
+    conversation: str
+    event: Event
+
+
+class FeedAnswer(msgspec.Struct, frozen=True):
+    """Events of all the caller's conversations; in each in order of seq. `cursor` is what to ask with next."""
+
+    events: list[PlacedEvent]
+    cursor: str
+
+
 class ReadAnswer(msgspec.Struct, frozen=True):
     read_up_to: int
     unread_count: int

@@ -24,7 +24,7 @@ from recado.broker.storage import Storage
 from recado.chat import actions
 from recado.chat.actions import SEQ_MAX, Chat
 from recado.chat.errors import ChatError, Invalid, NotFound, Unauthenticated, Unavailable
-from recado.chat.event import CONVERSATION_ERASED, MEMBER_REMOVED, Committed, encode_event
+from recado.chat.event import Committed, encode_event
 from recado.chat.ids import is_valid_id
 from recado.chat.message import parse_message
 from recado.chat.principal import Principal
@@ -89,7 +89,7 @@ class EmbeddedBroker:
             event = entry.event
             payload = encode_event(event)
             self._recent.add(entry.conversation, event, payload)
-            closed_to = _closed_to(entry)
+            closed_to = entry.closed_to()
             if closed_to:
                 self._publish_last(topic_name, payload, closed_to)
             recipients = entry.recipients - closed_to if closed_to else entry.recipients
@@ -112,6 +112,10 @@ class EmbeddedBroker:
 
     def disconnect(self, user: str) -> None:
         self.server.end_sessions(user, ReasonCode.ADMINISTRATIVE_ACTION, "the host application ended your sessions")
+
+    def recent(self, conversation: str, after: int, limit: int) -> LogPage | None:
+        """The entries past a seq, if they are in memory."""
+        return self._recent.page(conversation, after, limit)
 
     def forget_recent(self) -> None:
         """Events in memory may read otherwise in the store now, though no event says so."""
@@ -253,14 +257,6 @@ class EmbeddedBroker:
         except ChatError as error:
             raise Refused(ReasonCode.SERVER_BUSY, error.message) from None
         return LogPage([(event.seq, encode_event(event)) for event in page.events], page.last_seq)
-
-
-def _closed_to(entry: Committed) -> frozenset[str]:
-    """Who may not read the conversation any more from this event on."""
-    event = entry.event
-    if event.type == MEMBER_REMOVED and event.user is not None:
-        return frozenset([event.user])
-    return entry.recipients if event.type == CONVERSATION_ERASED else frozenset()
 
 
 def _check_method(method: str) -> None:

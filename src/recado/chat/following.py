@@ -1,0 +1,213 @@
+"""What a reader over HTTP follows, and how far it is: logs by name, or everything of a user.
+
+Neither keeps events. A commit tells it where there is news, and `read_on` takes a page of it: from the newest events in
+memory, else from the store. So a slow reader costs its cursors: one entry for each log that has something for it, or,
+of everything, one number and a bounded list of places. From the moment that a conversation is closed to the user
+nothing of it is read; what came before, and the event that says so, is handed over then, if it can be at once.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from recado.chat.errors import ChatError, NotFound
+from recado.chat.event import Committed, encode_event
+
+if TYPE_CHECKING:
+    from recado.chat.feed import Feed
+
+
+class Delivery(NamedTuple):
+    """An event, or a signal (seq 0), as JSON. `cursor` says how far that brings who follows everything: nothing up to
+    it is missing."""
+
+    conversation: str
+    payload: bytes
+    seq: int
+    cursor: int | None = None
+
+
+class _News:
+    """A log has events from `first` to `last` that were not sent."""
+
+    __slots__ = ("first", "last")
+
+    def __init__(self, first: int, last: int) -> None:
+        self.first = first
+        self.last = last
+
+
+class Logs:
+    """Some conversations, each from a seq of its own on."""
+
+    __slots__ = ("_feed", "_names", "_news", "_user")
+
+    def __init__(self, feed: "Feed", user: str) -> None:
+        self._feed = feed
+        self._user = user
+        self._names: set[str] = set()
+        self._news: dict[str, _News] = {}
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, conversation: str) -> bool:
+        return conversation in self._names
+
+    @property
+    def has_more(self) -> bool:
+        return bool(self._news)
+
+    async def follow(self, conversation: str, after: int | None) -> int:
+        """From past a seq on, or from now on; returns the log's end. Raises NotFound, Unavailable."""
+        was_followed = conversation in self._names
+        self._names.add(conversation)  # before the end is read, so that nothing is between the two
+        try:
+            last_seq = await self._feed.last_seq(self._user, conversation)
+        except ChatError:
+            if not was_followed:
+                self._names.discard(conversation)
+            raise
+        if after is not None and after < last_seq:
+            news = self._news.setdefault(conversation, _News(after + 1, last_seq))
+            news.first = min(news.first, after + 1)
+        return last_seq
+
+    def tell(self, entry: Committed) -> None:
+        news = self._news.get(entry.conversation)
+        if news is None:
+            self._news[entry.conversation] = _News(entry.event.seq, entry.event.seq)
+        else:
+            news.last = entry.event.seq
+
+    def part(self, entry: Committed, *, is_prompt: bool) -> list[Delivery]:
+        """The last of the conversation for the user: what it has not had yet too, if it is prompt."""
+        conversation, seq = entry.conversation, entry.event.seq
+        news = self._news.pop(conversation, None)
+        before = self._feed.in_memory(conversation, news.first, seq) if news is not None and is_prompt else ()
+        last = Delivery(conversation, encode_event(entry.event), seq)
+        return [*(Delivery(conversation, payload, each) for each, payload in before), last]
+
+    async def read_on(self) -> list[Delivery]:
+        """A page of one log. Raises Unavailable."""
+        conversation = next(iter(self._news), None)
+        if conversation is None:
+            return []
+        news = self._news[conversation]
+        try:
+            page = await self._feed.read(self._user, conversation, news.first - 1, self._feed.limits.stream_page)
+        except NotFound:
+            if self._news.get(conversation) is news:
+                del self._news[conversation]
+            return []
+        if self._news.get(conversation) is not news:  # it was closed to the user meanwhile
+            return []
+        del self._news[conversation]
+        news.first = (page.entries[-1][0] if page.entries else page.last_seq) + 1
+        news.last = max(news.last, page.last_seq)
+        if news.first <= news.last:
+            self._news[conversation] = news  # the others have their turn before it
+        return [Delivery(conversation, payload, seq) for seq, payload in page.entries]
+
+
+class Everything:
+    """All conversations of a user, in the order of the commits."""
+
+    __slots__ = ("_behind_at", "_feed", "_overflowed", "_passed_over", "_places", "_position", "_user")
+
+    def __init__(self, feed: "Feed", user: str) -> None:
+        self._feed = feed
+        self._user = user
+        self._places: deque[tuple[int, str, int]] = deque()  # (position, conversation, seq) that were told
+        self._position = 0
+        self._behind_at: int | None = None  # the cursor, while what is past it is read from the store
+        self._overflowed = False  # meanwhile, so that it must be read once more
+        self._passed_over: dict[str, int] = {}  # what was closed to the user, and by which position: read no more
+
+    def __contains__(self, conversation: str) -> bool:
+        return True
+
+    @property
+    def has_more(self) -> bool:
+        return bool(self._places) or self._behind_at is not None
+
+    async def begin(self, cursor: int | None) -> int:
+        """From past a cursor on, or from now on; returns the cursor to begin with. Raises Unavailable."""
+        if cursor is None:
+            page = await self._feed.store.feed(self._user, None, 1)
+            self._position = max(self._position, page.position)
+            return self.cursor()
+        self._position = max(self._position, cursor)
+        if not self._feed.has_everything(self._user, cursor):
+            self._behind_at = cursor
+        return cursor
+
+    def cursor(self) -> int:
+        """Nothing up to here is missing of what was read."""
+        if self._behind_at is not None:
+            return self._behind_at
+        return self._places[0][0] - 1 if self._places else self._position
+
+    def tell(self, entry: Committed) -> None:
+        if len(self._places) < self._feed.limits.stream_page:
+            self._places.append((entry.position, entry.conversation, entry.event.seq))
+        elif self._behind_at is None:
+            self._behind_at = self.cursor()
+            self._places.clear()
+        else:
+            self._overflowed = True
+            self._places.clear()
+        self._position = entry.position
+
+    def part(self, entry: Committed, *, is_prompt: bool) -> list[Delivery]:
+        """The last of the conversation for the user: what it has not had yet too, if it is prompt."""
+        conversation = entry.conversation
+        before: list[Delivery] = []
+        if not self.has_more:
+            self._passed_over.clear()
+        self._passed_over[conversation] = entry.position
+        if self._behind_at is None and is_prompt:
+            seqs = [seq for _, name, seq in self._places if name == conversation]
+            in_memory = self._feed.in_memory(conversation, seqs[0], entry.event.seq) if seqs else ()
+            before = [Delivery(conversation, payload, seq) for seq, payload in in_memory]
+        self._places = deque(place for place in self._places if place[1] != conversation)
+        self._position = entry.position
+        return [*before, Delivery(conversation, encode_event(entry.event), entry.event.seq, self.cursor())]
+
+    async def read_on(self) -> list[Delivery]:
+        """A page of what there is. Raises Unavailable."""
+        return self._read_places() if self._behind_at is None else await self._read_store(self._behind_at)
+
+    def _read_places(self) -> list[Delivery]:
+        deliveries = []
+        while self._places:
+            position, conversation, seq = self._places[0]
+            in_memory = self._feed.in_memory(conversation, seq, seq + 1)
+            if not in_memory:
+                self._behind_at = position - 1
+                break
+            self._places.popleft()
+            deliveries.append(Delivery(conversation, in_memory[0][1], seq, position))
+        return deliveries
+
+    async def _read_store(self, behind_at: int) -> list[Delivery]:
+        page = await self._feed.store.feed(self._user, behind_at, self._feed.limits.stream_page)
+        deliveries = [
+            Delivery(entry.conversation, encode_event(entry.event), entry.event.seq, entry.position)
+            for entry in page.entries
+            if entry.position > self._passed_over.get(entry.conversation, 0)
+        ]
+        if page.is_last and not self._overflowed:
+            self._go_live(page.position)
+        else:
+            self._behind_at, self._overflowed = page.position, False
+        return deliveries
+
+    def _go_live(self, position: int) -> None:
+        """What was told while the store was read may have been in what was read."""
+        while self._places and self._places[0][0] <= position:
+            self._places.popleft()
+        self._position = max(self._position, position)
+        self._behind_at = None
+        self._passed_over.clear()
+        if not self._places and self._position == position:
+            self._feed.remember_everything(self._user, position)
