@@ -33,6 +33,7 @@ def publish_to(server: Server, publication: Publication, audience: frozenset[str
                 and subscription.plain
                 and connection.aliases is None
                 and not session.cursors
+                and not session.queue
                 and not connection.held & CONGESTED
                 and not (granted_qos == 2 and session.key)
             ):

@@ -20,7 +20,8 @@ class Publication(msgspec.Struct, eq=False):
     """`position` is its place in the topic's log, None if the topic is no log. `retain` is as it was published.
 
     `properties` are forwarded as they are [MQTT5-3.3.2-17] [MQTT5-3.3.2-18]; `expires_at_ms` (Unix time, 0 for never)
-    stands for the message expiry interval, which is not among them. `is_followed` asks for `Hooks.on_acknowledged`.
+    stands for the message expiry interval, which is not among them. `is_followed` asks for `Hooks.on_acknowledged`;
+    `is_last` says that those it goes to may not read the log any more: who has no room has it waiting in memory.
     `frames` are the forms built so far, at most `frames_max`.
     """
 
@@ -32,6 +33,7 @@ class Publication(msgspec.Struct, eq=False):
     properties: Properties = EMPTY_PROPERTIES
     expires_at_ms: int = 0
     is_followed: bool = True
+    is_last: bool = False
     frames: dict[Any, Frame] = {}
     frames_max: int = _FRAMES_MAX
     _size: int = 0

@@ -57,7 +57,10 @@ def deliver_from_log(
     assert position is not None
     if session.cursors and not session.admits(publication.topic_name, position):
         return
-    if not _send_of_log(connection, session, publication, qos, identifiers):
+    if session.queue or not _send_of_log(connection, session, publication, qos, identifiers):
+        if publication.is_last:
+            wait(connection, session, (publication, qos, False, identifiers))
+            return
         connection.server.counters.fell_behind += 1
         session.fall_behind(publication.topic_name, position)
         if len(session.cursors) > connection.server.limits.log_cursors_max:
@@ -143,6 +146,11 @@ def send_waiting(connection: Connection, session: Session) -> None:
         session.queue_bytes -= publication.size
         if publication.has_expired(now_ms):
             connection.server.counters.expired += 1
+        elif publication.position is not None:
+            if not _send_of_log(connection, session, publication, qos, identifiers):
+                queue.appendleft((publication, qos, retain, identifiers))
+                session.queue_bytes += publication.size
+                return
         elif not qos and connection.server.retained.get(publication.topic_name) is not publication:
             pass  # at QoS 0 only retained messages wait, and this one's successor has gone ahead of it
         elif _may_still_receive(connection, session, publication):
@@ -245,13 +253,14 @@ def send_stored(connection: Connection, delivery: Delivery, *, is_late: bool = F
         return
     session = connection.session
     assert session is not None
+    give_up = _give_up if is_again else _drop_stored
     if is_late and not _may_still_receive(connection, session, publication):
-        _drop_stored(connection, session, packet_id)
+        give_up(connection, session, packet_id)
         return
     head, tail = frame_for(connection, publication, qos, retain, identifiers)
     if len(head) + len(tail) + 2 > connection.packet_bytes_max:
         _too_large(connection, publication)
-        _drop_stored(connection, session, packet_id)
+        give_up(connection, session, packet_id)
         return
     connection.server.counters.delivered += 1
     if is_again:
@@ -315,14 +324,13 @@ def drop_log(connection: Connection, session: Session, topic_name: str) -> None:
         if delivery.publication is None or delivery.publication.topic_name != topic_name:
             connection.redeliveries.append(delivery)
         else:
-            _give_up(connection, session, delivery)
+            _give_up(connection, session, delivery.packet_id)
 
 
-def _give_up(connection: Connection, session: Session, delivery: Delivery) -> None:
+def _give_up(connection: Connection, session: Session, packet_id: int) -> None:
     """End a flow whose publish may not be sent again. Of QoS 2 the client may have it, and would take another publish
     under its packet id for it: that is free only after PUBREL and PUBCOMP."""
-    packet_id = delivery.packet_id
-    if delivery.qos == 2:
+    if packet_id in session.exactly_once:
         session.exactly_once[packet_id] = True
         connection.server.store(Released(session.key, packet_id), done=partial(_release, connection, packet_id))
     else:

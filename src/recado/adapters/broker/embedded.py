@@ -91,7 +91,7 @@ class EmbeddedBroker:
             self._recent.add(entry.conversation, event, payload)
             closed_to = entry.closed_to()
             if closed_to:
-                self._publish_last(topic_name, payload, closed_to)
+                self._publish_last(topic_name, event.seq, payload, closed_to)
             recipients = entry.recipients - closed_to if closed_to else entry.recipients
             if not recipients:
                 continue
@@ -99,13 +99,12 @@ class EmbeddedBroker:
             publication = Publication(topic_name, payload, _QOS_MAX, event.seq, is_followed=is_followed)
             self.server.publish_to(publication, recipients, entry.origin)
 
-    def _publish_last(self, topic_name: str, payload: bytes, users: frozenset[str]) -> None:
-        """The last that these users get of a log. It has no place in it: they may not read it there, nor go on from
-        there once they are members again. Who has no room for it has it waiting in memory; and as no storage has it in
-        flight, at QoS 2 its packet id could be given again while the client still knows it."""
+    def _publish_last(self, topic_name: str, seq: int, payload: bytes, users: frozenset[str]) -> None:
+        """The last that these users get of a log: they may not read it there any more."""
         for user in users:
             self.server.stop_log(user, topic_name)
-        self.server.publish_to(Publication(topic_name, payload, 1), users)
+        publication = Publication(topic_name, payload, _QOS_MAX, seq, is_followed=False, is_last=True)
+        self.server.publish_to(publication, users)
 
     def signal(self, conversation: str, recipients: frozenset[str], payload: bytes) -> None:
         self.server.publish_to(Publication(f"c/{conversation}/live", payload, 0), recipients)

@@ -165,6 +165,12 @@ SELECT conversation, user FROM erasures ORDER BY key;
 -- end_erasure: it is over
 DELETE FROM erasures WHERE conversation = ? AND user IS ?;
 
+-- delete_cursors: how far sessions were in a log
+DELETE FROM cursors WHERE conversation = ?;
+
+-- delete_own: what sessions had sent themselves to a log
+DELETE FROM own_events WHERE conversation = ?;
+
 -- delete_events: the first so many entries of a log
 DELETE FROM events WHERE conversation = ?1 AND seq IN (
     SELECT seq FROM events WHERE conversation = ?1 ORDER BY seq LIMIT ?2

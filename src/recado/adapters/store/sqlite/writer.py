@@ -220,6 +220,8 @@ class Writer:
         self._execute(SQL["delete_events"], (key, rows_max))
         if self.db.changes() == rows_max:
             return True
+        self._execute(SQL["delete_cursors"], (key,))
+        self._execute(SQL["delete_own"], (key,))
         self._execute(SQL["end_erasure"], (key, None))
         return False
 
