@@ -122,7 +122,7 @@ class DeliveredMark(NamedTuple):
 
 class Delivered(NamedTuple):
     """A member's cursor that moved forward to `seq`. `senders` are the others who sent messages among the last 100
-    events that it passed; `members` is how many members there are."""
+    events that it passed; of two members it is the other one, whoever sent them. `members` is how many there are."""
 
     conversation: str
     user: str
@@ -158,6 +158,8 @@ class Store(Protocol):
 
     on_committed: Callable[[Sequence[Committed]], None]
     """Called on the event loop with what was committed, in each log's order, before the writes' futures resolve."""
+    on_erased: Callable[[], None]
+    """Called on the event loop when some messages' bodies are gone that no event has told of, or not yet."""
 
     def append_message(self, message: NewMessage) -> Awaitable[Sent]:
         """Raises NotFound if the sender is no member."""

@@ -44,12 +44,12 @@ class Shelf:
         self._path = folder / "recado.db"
         self._sent = 0
         self.store = SqliteStore.open(self._path, DEFAULT.store)
-        self.sessions = LogSessions(self.store, 100)
+        self.sessions = LogSessions(self.store, 100, 10)
 
     async def reopen(self) -> None:
         await self.store.close()
         self.store = SqliteStore.open(self._path, DEFAULT.store)
-        self.sessions = LogSessions(self.store, 100)
+        self.sessions = LogSessions(self.store, 100, 10)
 
     async def create(self, conversation: str, *members: str) -> None:
         await self.store.put_conversation(NewConversation(conversation, list(members), None, None, None, 1))

@@ -231,6 +231,17 @@ async def test_one_users_waiting_messages_leave_room_for_those_of_others(disk: D
     assert (await send(store, "ana", "there is room again")).event.seq == 4
 
 
+async def test_the_changes_of_the_host_are_no_users_and_take_no_users_room(disk: Disk, open_store: OpenStore) -> None:
+    store = open_store(replace(SQLITE_LIMITS, pending_sends_per_user_max=1))
+    await create(store, "ana")
+    await send(store, "ana", "0")
+
+    with disk.held():
+        changes = [asyncio.ensure_future(change(store, 1, f"by the host, {n}", None)) for n in range(3)]
+        await asyncio.sleep(0)
+    assert [changed.changed for changed in await asyncio.gather(*changes)] == [True] * 3
+
+
 async def test_one_more_read_than_may_wait_is_refused_and_the_others_are_not(open_store: OpenStore) -> None:
     store = open_store(replace(SQLITE_LIMITS, pending_reads_max=3))
     await create(store, "ana")

@@ -13,6 +13,7 @@ import pytest
 from recado.adapters.store.sqlite import SqliteStore
 from recado.adapters.store.sqlite.statements import SQL
 from recado.adapters.store.sqlite.truncation import Truncation
+from recado.adapters.store.sqlite.writer import Writer
 from recado.chat.errors import Unavailable
 from recado.ports import Store
 from tests.adapters.conftest import OpenStore
@@ -98,6 +99,52 @@ async def test_of_what_is_erased_no_row_is_left_but_the_conversations_id(open_st
     assert store._db.execute("SELECT count(*) FROM events WHERE conversation = 1").fetchall() == [(0,)]
     tombstone = store._db.execute("SELECT id, subject, metadata, erased_at FROM conversations").fetchall()[0]
     assert tombstone == ("c", None, "{}", 9_000)
+
+
+async def test_what_sessions_kept_of_an_erased_conversation_goes_in_chunks_as_its_log_does(
+    open_store: OpenStore,
+) -> None:
+    store = open_store(PROMPT)
+    await create(store, "ana", "bruno")
+    await store.erase_conversation("c", 9_000)
+    chunk = SQLITE_LIMITS.erase_rows_max
+    for session in range(1, chunk * 2 + 2):
+        store._db.execute(
+            "INSERT INTO sessions (key, user, client_id, expiry_interval) VALUES (?, 'ana', '', 1)", (session,)
+        )
+        store._db.execute("INSERT INTO cursors (session, conversation, seq) VALUES (?, 1, 1)", (session,))
+        store._db.execute("INSERT INTO own_events VALUES (?, 1, 1)", (session,))
+        store._db.execute("INSERT INTO own_events VALUES (?, 1, 2)", (session,))
+    of_the_log = "SELECT (SELECT count(*) FROM cursors) + (SELECT count(*) FROM own_events)"
+    left: list[int] = [chunk * 6 + 3]
+
+    def clear(writer: Writer) -> bool:
+        may_be_more = writer.clear_log(1, chunk)
+        left.append(writer.db.execute(of_the_log).fetchall()[0][0])
+        return may_be_more
+
+    while await store._write(clear):
+        pass
+    assert left == [*range(chunk * 6 + 3, 0, -chunk), 0, 0]
+
+
+async def test_the_log_is_emptied_also_after_a_failure_that_nobody_thought_of(
+    path: Path, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = open_store(PROMPT)
+    await create(store, "ana", "bruno")
+    await send(store, "ana", "k1", SECRET)
+    truncate, failures = store._truncation.truncate, [MemoryError(), RuntimeError("no thread is left")]
+    monkeypatch.setattr(store._truncation, "truncate", lambda: _raise(failures.pop()) if failures else truncate())
+
+    await delete(store)
+
+    await until(lambda: files_with(path, SECRET) == [])
+    assert [record.exc_info is not None for record in caplog.records] == [True, True]
+
+
+def _raise(error: Exception) -> bool:
+    raise error
 
 
 async def test_readers_that_are_in_the_way_delay_it_and_no_more(path: Path, open_store: OpenStore) -> None:

@@ -11,7 +11,7 @@ import pytest
 from recado.chat import actions
 from recado.chat.actions import SEQ_MAX, Chat
 from recado.chat.conversation import ConversationDraft
-from recado.chat.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge
+from recado.chat.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge, Unavailable
 from recado.chat.event import MEMBER_ADDED, MEMBER_REMOVED
 from recado.chat.ids import is_valid_id
 from recado.chat.message import MessageDraft
@@ -300,3 +300,19 @@ async def test_typing_is_told_to_the_members_and_only_by_one(chat: Chat, broker:
     assert (conversation, recipients) == ("c", PAIR)
     assert json.loads(payload) == {"type": "typing", "from": "ana", "for_ms": 6_000}
     assert (await actions.read_events(chat, ANA, "c", None, None, None)).last_seq == 0, "a signal is in no log"
+
+
+async def test_an_erased_user_is_cut_off_first_and_again_at_the_end_also_if_the_store_fails(
+    chat: Chat, broker: RecordingBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off_before: list[list[str]] = []
+
+    async def fail(user: str, at: int) -> None:
+        cut_off_before.append(list(broker.disconnected))
+        raise Unavailable("the disk is full")
+
+    monkeypatch.setattr(chat.store, "erase_user", fail)
+    with pytest.raises(Unavailable):
+        await actions.erase_user(chat, HOST, "ana")
+    assert cut_off_before == [["ana"]]
+    assert broker.disconnected == ["ana", "ana"]

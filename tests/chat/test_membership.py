@@ -170,6 +170,66 @@ async def test_only_so_many_conversations_are_remembered_and_the_one_asked_for_l
     assert len(cache._members) == 3, "changes are bounded too"
 
 
+async def test_what_changes_again_is_not_the_first_to_be_forgotten(store: SlowStore) -> None:
+    cache = new_cache(store, entries_max=2)
+    for conversation in ("a", "b", "a", "c"):
+        cache.apply([changed(MEMBER_REMOVED, "ana", PAIR, conversation)])
+    assert await cache.members("a") == {"bruno"}
+    assert store.reads["a"] == []
+
+
+@pytest.mark.parametrize("error", [None, Unavailable("the disk is away")])
+async def test_of_a_read_that_nobody_waits_for_any_more_nothing_is_left_but_what_it_brought(
+    store: SlowStore, error: Unavailable | None
+) -> None:
+    cache = new_cache(store)
+    asking = asyncio.ensure_future(cache.members("c"))
+    await settle()
+    asking.cancel()
+    await settle()
+    if error is not None:
+        store.reads["c"][0].set_exception(error)
+    else:
+        store.reads["c"][0].set_result(Membership(PAIR, 1))
+    await settle()
+    assert cache._reads == {}
+    assert list(cache._members.values()) == ([PAIR] if error is None else [])
+
+
+# Who is to be told, of those whom the store has named
+
+
+async def test_who_was_a_member_when_the_store_was_asked_still_is_if_nothing_has_changed_and_no_read_is_needed(
+    store: SlowStore,
+) -> None:
+    cache = new_cache(store)
+    assert await cache.without_removed("c", PAIR, cache.version) == PAIR
+    assert store.reads["c"] == []
+
+
+async def test_who_was_removed_since_is_not_told_though_the_removal_is_forgotten(store: SlowStore) -> None:
+    cache = new_cache(store, entries_max=1)
+    version = cache.version
+    cache.apply([changed(MEMBER_REMOVED, "ana", PAIR), changed(MEMBER_ADDED, "zoe", frozenset({"zoe"}), "other")])
+    asking = asyncio.ensure_future(cache.without_removed("c", PAIR, version))
+    await settle()
+    store.reads["c"][0].set_result(Membership(frozenset({"bruno", "carla"}), 2))
+    assert await asking == {"bruno"}, "and carla was none of those whom the store had named"
+
+
+@pytest.mark.parametrize("error", [no_such_conversation("c"), Unavailable("the disk is away")])
+async def test_if_the_store_cannot_say_who_is_left_nobody_is_told(
+    store: SlowStore, error: NotFound | Unavailable
+) -> None:
+    cache = new_cache(store)
+    version = cache.version
+    cache.apply([changed(MEMBER_ADDED, "zoe", PAIR, "other")])
+    asking = asyncio.ensure_future(cache.without_removed("c", PAIR, version))
+    await settle()
+    store.reads["c"][0].set_exception(error)
+    assert await asking == frozenset()
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.sampled_from(["ask", "read", "answer", "remove", "add", "other"]), max_size=40), st.integers(1, 2))
 def test_in_any_order_whoever_gets_an_answer_gets_one_that_held_since_they_asked(
@@ -225,7 +285,7 @@ async def test_an_erased_conversation_has_no_members_also_for_a_read_that_was_un
     cache.apply([erased])
 
     assert await cache.members("c") == frozenset()
-    assert cache.without_removed("c", PAIR) == frozenset()
+    assert await cache.without_removed("c", PAIR, cache.version) == frozenset()
 
     late = new_cache(store)
     asking = asyncio.ensure_future(late.members("c"))

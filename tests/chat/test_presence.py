@@ -19,7 +19,7 @@ from recado.chat.event import MEMBER_REMOVED, Committed, Event
 from recado.chat.membership import MembershipCache
 from recado.chat.presence import Presence
 from recado.chat.principal import Principal
-from recado.ports import Circle, Store
+from recado.ports import Circle, Membership, Store
 from tests.chat.conftest import NOW, RecordingBroker
 
 GRACE_S = 10
@@ -69,6 +69,7 @@ class CircleStore:
         self.asked: list[str] = []
         self.reads: list[asyncio.Future[None]] = []
         self.is_open = True
+        self.members = TRIO
 
     async def circles(self, user: str, conversations_max: int, members_max: int) -> list[Circle]:
         self.asked.append(user)
@@ -78,6 +79,9 @@ class CircleStore:
             read.set_result(None)
         await read
         return [self.circle]
+
+    async def membership(self, conversation: str) -> Membership:
+        return Membership(self.members, 1)
 
 
 @pytest.fixture
@@ -269,6 +273,25 @@ async def test_a_removal_while_the_circle_is_read_holds(
     members.apply([Committed("c", Event(seq=1, sender=None, at=1, type=MEMBER_REMOVED, user=removed), TRIO)])
     store.reads[-1].set_result(None)
     assert await told(broker) == []
+
+
+@pytest.mark.parametrize("left", [{"ana", "bruno"}, {"ana"}, {"bruno"}])
+async def test_who_was_removed_is_not_told_nor_told_of_though_the_removal_is_forgotten(
+    presence: Presence,
+    store: CircleStore,
+    broker: RecordingBroker,
+    members: MembershipCache,
+    left: set[str],
+) -> None:
+    presence.connected("bruno")
+    await turns()
+    store.is_open = False
+    presence.connected("ana")
+    await turns()
+    members.apply([Committed("other", Event(seq=1, sender=None, at=1, type=MEMBER_REMOVED, user="dora"), TRIO)])
+    store.members = frozenset(left)
+    store.reads[-1].set_result(None)
+    assert await told(broker) == ([ANA_CAME] if left == {"ana", "bruno"} else [])
 
 
 async def test_a_server_that_stops_tells_nobody_that_all_are_going(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
@@ -275,8 +276,9 @@ async def test_the_end_does_not_wait_for_a_store_that_fails(open_receipts: Open,
         await closing
 
 
+@pytest.mark.parametrize("is_forgotten", [False, True], ids=["remembered", "forgotten"])
 async def test_a_sender_who_was_removed_meanwhile_is_not_told(
-    chat: Chat, broker: RecordingBroker, monkeypatch: pytest.MonkeyPatch
+    chat: Chat, broker: RecordingBroker, monkeypatch: pytest.MonkeyPatch, is_forgotten: bool
 ) -> None:
     host = Principal(None, is_host=True)
     await actions.put_conversation(chat, host, "c", ConversationDraft(["ana", "bruno"]))
@@ -287,6 +289,8 @@ async def test_a_sender_who_was_removed_meanwhile_is_not_told(
         moved = await mark_delivered(marks, members_max)
         assert moved[0].senders == {"ana"}
         await actions.remove_member(chat, host, "c", "ana")
+        if is_forgotten:
+            chat.members._members.clear()
         return moved
 
     monkeypatch.setattr(chat.store, "mark_delivered", then_remove)
@@ -316,7 +320,83 @@ async def test_what_is_delivered_is_kept_and_what_is_read_is_delivered(chat: Cha
     ]
 
 
+async def test_the_senders_are_told_by_a_server_that_remembers_no_members_yet(
+    chat: Chat, broker: RecordingBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Principal(None, is_host=True)
+    await actions.put_conversation(chat, host, "c", ConversationDraft(["ana", "bruno"]))
+    await actions.send_message(chat, Principal("ana"), "c", MessageDraft("hi"))
+    mark_delivered = chat.store.mark_delivered
+
+    async def while_another_changes(marks: Sequence[DeliveredMark], members_max: int) -> list[Delivered]:
+        moved = await mark_delivered(marks, members_max)
+        await actions.put_conversation(chat, host, "other", ConversationDraft(["ana"]))
+        await actions.add_member(chat, host, "other", "carla")
+        return moved
+
+    monkeypatch.setattr(chat.store, "mark_delivered", while_another_changes)
+    deliver(chat.receipts, "bruno", 1)
+    await chat.close()
+    assert [(conversation, to) for conversation, to, _ in told(broker)] == [("c", {"ana"})]
+
+
+async def test_a_failure_that_nobody_thought_of_loses_no_cursor(
+    open_receipts: Open, store: MarkStore, broker: RecordingBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.is_open = False
+    receipts = open_receipts(receipts_interval_ms=SOON, receipts_batch_max=1)
+    deliver(receipts, conversation="c0")
+    await turns()
+    deliver(receipts, conversation="c1")
+    store.is_open = True
+    store.answers[0].set_exception(RuntimeError("who would have thought"))
+    await until(lambda: len(broker.signals) == 2)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("this neither")
+
+    monkeypatch.setattr(broker, "signal", fail)
+    deliver(receipts, conversation="c2")
+    deliver(receipts, conversation="c3")
+    await receipts.close()
+    assert receipts.stored == 4
+
+
 # What is read
+
+
+async def test_who_reads_is_told_to_the_members_by_a_server_that_remembers_none_yet_and_to_no_other(
+    chat: Chat, broker: RecordingBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Principal(None, is_host=True)
+    await actions.put_conversation(chat, host, "c", ConversationDraft(["ana", "bruno", "carla"]))
+    await actions.send_message(chat, Principal("ana"), "c", MessageDraft("hi"))
+    mark_read = chat.store.mark_read
+
+    async def then_remove(conversation: str, user: str, seq: int) -> ReadMark:
+        mark = await mark_read(conversation, user, seq)
+        await actions.remove_member(chat, host, "c", "carla")
+        chat.members._members.clear()
+        return mark
+
+    monkeypatch.setattr(chat.store, "mark_read", then_remove)
+    await actions.mark_read(chat, Principal("bruno"), "c", 1)
+    await until(lambda: broker.signals != [])
+    assert [(to, signal["seq"]) for _, to, signal in told(broker)] == [({"ana", "bruno"}, 1)]
+
+
+async def test_a_read_mark_that_nobody_waits_for_any_more_fails_in_silence(reads: ReadMarks, store: MarkStore) -> None:
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+    store.is_open = False
+    marking = asyncio.ensure_future(reads.mark("c", "bruno", 1))
+    await turns()
+    marking.cancel()
+    await turns()
+    store.answers.pop().set_exception(Unavailable("the disk is full"))
+    await turns()
+    gc.collect()
+    assert said == []
 
 
 @pytest.fixture

@@ -120,7 +120,9 @@ class Stage:
         self.held = HeldStore(self.path, LIMITS.store, self._committed)
         self.held.commits.on_told = self.expected.told
         store = self.held.store
-        broker = EmbeddedBroker(Principal, LIMITS.broker, LogSessions(store, LIMITS.storage.pending_transactions_max))
+        broker = EmbeddedBroker(
+            Principal, LIMITS.broker, LogSessions(store, LIMITS.storage.pending_transactions_max, 1_000)
+        )
         members = MembershipCache(store, LIMITS.chat.member_cache_entries_max)
         self.chat = chat = broker.chat = Chat(store, broker, members, LIMITS.chat, lambda: time.time_ns() // 1_000_000)
 

@@ -31,6 +31,7 @@ class Peer:
         self._reader = reader
         self._writer = writer
         self._decoder = Decoder(packet_bytes_max=1 << 20, role="server")
+        self.pings = 0
 
     async def next(self) -> Packet | None:
         """None once the client is gone."""
@@ -43,6 +44,7 @@ class Peer:
                 return None
             self._decoder.receive(data)
         if isinstance(packet, Pingreq):
+            self.pings += 1
             self.send(Pingresp())
             return await self.next()
         return packet

@@ -27,7 +27,6 @@ from recado.client import (
     CutOff,
     NotAuthenticated,
     ProtocolFailure,
-    RecadoError,
     TakenOver,
     Unreachable,
     connect,
@@ -126,16 +125,6 @@ async def test_the_error_of_a_provider_is_raised_at_the_start_and_waited_out_lat
         await until(lambda: not client.is_connected)
         await client.send(conversation, "with the second token")
         assert (await anext(events)).body == "with the second token"
-
-
-async def test_a_provider_that_hangs_is_given_up(mqtt_url: str) -> None:
-    async def hangs() -> str:
-        await asyncio.Event().wait()
-        return "never"
-
-    with pytest.raises(RecadoError, match="took longer"):
-        async with connect(mqtt_url, hangs, limits=ClientLimits(token_s=0.05)):
-            pass
 
 
 async def test_a_server_that_lets_in_and_then_refuses_is_not_asked_for_ever() -> None:

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from recado.client.outbox import Outbox, Sending
 
-WINDOW = 3
+WINDOW_MAX = 3
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -20,6 +20,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.pending: dict[str, Sending[str]] = {}
         self.is_open = False
         self.on_wire: dict[int, str] = {}
+        self.before: dict[int, str] = {}
+        self.window = 0
         self.committed: list[str] = []
         self.is_kept = False
 
@@ -36,11 +38,14 @@ class AnyOrder(RuleBasedStateMachine):
         self.outbox.give_up(self.pending.pop(data.draw(st.sampled_from(sorted(self.pending)))))
 
     @precondition(lambda self: not self.is_open)
-    @rule(is_session_present=st.booleans())
-    def connect(self, is_session_present: bool) -> None:
+    @rule(is_session_present=st.booleans(), window=st.integers(1, WINDOW_MAX))
+    def connect(self, is_session_present: bool, window: int) -> None:
+        """A server that was started again may take fewer at once."""
+        self.before = {**self.before, **self.on_wire} if is_session_present else {}
         self.on_wire.clear()
         self.is_open = True
-        self.outbox.opened(WINDOW, is_session_present)
+        self.window = window
+        self.outbox.opened(window, is_session_present)
 
     @precondition(lambda self: self.is_open)
     @rule()
@@ -59,6 +64,7 @@ class AnyOrder(RuleBasedStateMachine):
         message_id = sending.payload.decode()
         assert message_id not in self.on_wire.values()
         self.on_wire[packet_id] = message_id
+        self.before.pop(packet_id, None)
         if message_id not in self.committed:
             self.committed.append(message_id)
 
@@ -71,9 +77,19 @@ class AnyOrder(RuleBasedStateMachine):
         assert waiter == (message_id if message_id in self.pending else None)
         self.pending.pop(message_id, None)
 
+    @precondition(lambda self: self.is_open and self.before)
+    @rule(data=st.data())
+    def answer_what_came_before(self, data: st.DataObject) -> None:
+        """In the same session, before it is sent again."""
+        packet_id = data.draw(st.sampled_from(sorted(self.before)))
+        message_id = self.before.pop(packet_id)
+        waiter = self.outbox.acknowledged(packet_id)
+        assert waiter == (message_id if message_id in self.pending else None)
+        self.pending.pop(message_id, None)
+
     @invariant()
     def the_window_holds(self) -> None:
-        assert len(self.on_wire) <= WINDOW
+        assert len(self.on_wire) <= self.window
 
     @invariant()
     def what_is_pending_is_not_forgotten(self) -> None:
@@ -83,7 +99,7 @@ class AnyOrder(RuleBasedStateMachine):
         """On a last connection that lasts, everything that somebody waits for is committed and answered."""
         if self.is_open:
             self.lose()
-        self.connect(is_session_present=False)
+        self.connect(is_session_present=False, window=WINDOW_MAX)
         while (item := self.outbox.next()) is not None:
             packet_id, sending, _ = item
             self.committed.append(sending.payload.decode())
@@ -121,6 +137,33 @@ def test_in_the_same_session_it_keeps_its_packet_id_and_is_marked_as_a_duplicate
     assert again is not None
     assert (again[0], again[2]) == (first[0], True)
     assert outbox.next() is None
+
+
+def test_a_smaller_window_holds_for_what_is_sent_again() -> None:
+    outbox: Outbox[str] = Outbox()
+    for name in "abcd":
+        outbox.add(Sending("c/x", name.encode(), name))
+    outbox.opened(3, False)
+    assert _written(outbox) == ["a", "b", "c"]
+    outbox.lost()
+    outbox.opened(2, True)
+    assert _written(outbox) == ["a", "b"]
+    outbox.acknowledged(1)
+    assert _written(outbox) == ["c"]
+    outbox.acknowledged(2)
+    assert _written(outbox) == ["d"]
+
+
+def test_what_is_answered_before_it_is_sent_again_is_not_sent_again() -> None:
+    outbox: Outbox[str] = Outbox()
+    for name in "abc":
+        outbox.add(Sending("c/x", name.encode(), name))
+    outbox.opened(3, False)
+    assert _written(outbox) == ["a", "b", "c"]
+    outbox.lost()
+    outbox.opened(3, True)
+    assert outbox.acknowledged(2) == "b"
+    assert _written(outbox) == ["a", "c"]
 
 
 def test_who_is_drained_is_who_still_waits() -> None:

@@ -154,6 +154,23 @@ async def test_an_erasure_that_a_stop_interrupted_hides_everything_at_once_and_i
     assert [event.type for event in shelf.committed_of("c")][SEVERAL_CHUNKS:] == ["conversation_erased"]
 
 
+async def test_it_is_told_at_once_that_bodies_are_gone_of_which_no_event_tells_yet(store: Store, shelf: Shelf) -> None:
+    await create(store, "ana", "bruno")
+    await send_many(store, SEVERAL_CHUNKS)
+    told: list[list[str | None]] = []
+    store.on_erased = lambda: told.append([event.type for event in shelf.committed_of("c") if event.type])
+
+    await store.erase_older(2_000)
+    assert told == []
+    await store.erase_user("ana", 9_000)
+    assert told[0] == ["member_removed"], "and the user_erased is yet to come"
+    told.clear()
+
+    await send(store, "bruno", "old", at=9_000)
+    await store.erase_older(9_500)
+    assert told != []
+
+
 # A person
 
 

@@ -11,12 +11,13 @@ import pytest
 from starlette.types import ASGIApp
 
 from recado.adapters.broker.brokers import Brokers
+from recado.adapters.broker.recent_events import RecentEvents
 from recado.adapters.store.sqlite import SqliteStore
 from recado.app.access import JwtAccess
 from recado.app.config import Settings
 from recado.app.limits import DEFAULT
 from recado.chat.actions import Chat
-from recado.chat.event import Committed
+from recado.chat.event import Committed, encode_event
 from recado.chat.feed import Feed
 from recado.chat.membership import MembershipCache
 from recado.http import HttpSettings, create_app
@@ -36,6 +37,7 @@ LIMITS = replace(
 )
 STORE_LIMITS = replace(DEFAULT.store, reader_threads=1, erase_rows_max=2)
 FEED_LIMITS = replace(DEFAULT.feed, held_polls_per_user_max=3, streams_per_user_max=3, streams_max=5, stream_page=4)
+RECENT_MAX = 10
 SETTINGS = HttpSettings(
     public_url=None,
     allowed_origins=(),
@@ -138,10 +140,13 @@ async def open_world(path: Path) -> World:
     def on_committed(committed: Sequence[Committed]) -> None:
         members.apply(committed)
         broker.publish(committed)
+        for entry in committed:
+            recent.add(entry.conversation, entry.event, encode_event(entry.event))
         feed.publish(committed)
 
     store.on_committed = on_committed
-    feed = Feed(store, members, FEED_LIMITS, now_ms)
+    recent = RecentEvents(RECENT_MAX, 1_000_000)
+    feed = Feed(store, members, FEED_LIMITS, now_ms, recent.page)
     chat = Chat(store, Brokers(broker, feed), members, LIMITS, now_ms)
     access = JwtAccess(Settings(secret=SECRET, api_key=API_KEY))
     return World(chat, feed, access, broker, create_app(chat, feed, access, SETTINGS))

@@ -97,8 +97,8 @@ class Stream(Exchange):
         return parse_block(text)
 
     async def next_event(self) -> Block:
-        """The next block that is no comment."""
-        while (block := await self.next()).kind == "comment":
+        """The next block that is no comment, and does not tell who has come."""
+        while (block := await self.next()).kind == "comment" or '"presence"' in json.dumps(block.data):
             pass
         return block
 
@@ -111,7 +111,7 @@ async def streaming(app: ASGIApp, path: str, headers: dict[str, str]) -> AsyncIt
     stream = Stream()
     scope = scope_of("http", path, {"accept": "text/event-stream", **headers})
     stream.gone = scope["extensions"][GONE]
-    call = asyncio.create_task(app(scope, stream.received.get, stream.send))
+    call = asyncio.ensure_future(app(scope, stream.received.get, stream.send))
     try:
         await stream.begin()
         yield stream
@@ -138,6 +138,12 @@ class OpenSocket(Exchange):
             self.received.put_nowait({"type": "websocket.receive", "text": text})
 
     async def get(self) -> Json:
+        """The next frame that does not tell who has come."""
+        while (frame := await self.next_frame()).get("signal", {}).get("type") == "presence":
+            pass
+        return frame
+
+    async def next_frame(self) -> Json:
         message = await self.next_sent()
         assert message["type"] == "websocket.send", f"closed: {message}"
         frame: Json = json.loads(message["text"])
@@ -170,7 +176,7 @@ async def connected(app: ASGIApp, headers: dict[str, str] | None = None) -> Asyn
     client = OpenSocket()
     client.received.put_nowait({"type": "websocket.connect"})
     scope = scope_of("websocket", "/v1/ws", headers or {})
-    call = asyncio.create_task(app(scope, client.received.get, client.send))
+    call = asyncio.ensure_future(app(scope, client.received.get, client.send))
     try:
         assert (await client.next_sent())["type"] == "websocket.accept"
         yield client

@@ -21,15 +21,14 @@ async def send(world: World, body: str, user: str = "ana", path: str = ORDER) ->
     return seq
 
 
-async def held(world: World, call: Awaitable[httpx.Response], count: int = 1) -> "asyncio.Task[httpx.Response]":
+async def held(world: World, call: Awaitable[httpx.Response], count: int = 1) -> "asyncio.Future[httpx.Response]":
     """The call, once the server holds it."""
     task = asyncio.ensure_future(call)
-    while world.feed.counts["poll"] < count and not task.done():
-        await asyncio.sleep(0)
-    for _ in range(20):  # until it has read, and waits
-        await asyncio.sleep(0.005)
+    async with asyncio.timeout(5):
+        while len(world.feed.wheel) < count and not task.done():  # noqa: ASYNC110  # nothing tells of it
+            await asyncio.sleep(0.001)
     assert not task.done(), task.result().text
-    return task  # type: ignore[return-value]
+    return task
 
 
 def bodies(answer: httpx.Response) -> list[Any]:
@@ -134,9 +133,10 @@ async def test_a_stopping_server_answers_what_it_holds(order: World) -> None:
 
 
 async def test_a_user_may_have_so_many_requests_held_and_others_still_have_theirs(order: World) -> None:
-    polls = []
-    for number in range(FEED_LIMITS.held_polls_per_user_max):
-        polls.append(await held(order, order.user("bruno")("GET", f"{EVENTS}?after=0&wait=2"), number + 1))
+    polls = [
+        await held(order, order.user("bruno")("GET", f"{EVENTS}?after=0&wait=2"), number + 1)
+        for number in range(FEED_LIMITS.held_polls_per_user_max)
+    ]
     answer = await order.user("bruno")("GET", f"{EVENTS}?after=0&wait=2")
     refused(answer, 429, "rate_limited")
     assert int(answer.headers["retry-after"]) > 0
@@ -225,7 +225,9 @@ async def test_the_host_names_a_user(order: World) -> None:
     assert (await order.host_as("bruno")("GET", "/v1/events")).status_code == 200
 
 
-async def test_polling_again_and_again_for_nothing_reads_no_store(order: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_polling_again_and_again_for_nothing_reads_no_store(
+    order: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await send(order, "one")
     cursor = await cursor_now(order)
     caller = order.user("bruno")

@@ -1,5 +1,5 @@
-"""uvicorn, and its HTTP and WebSocket protocols with the bounds that they lack: a size and a time for a request's head, a
-time for its body, and a time for a client that does not read. All deadlines are on the MQTT server's one timer.
+"""uvicorn, and its HTTP and WebSocket protocols with the bounds that they lack: a size and a time for a request's head,
+a time for its body, and a time for a client that does not read. All deadlines are on the MQTT server's one timer.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._wait_for("http_body_s", self._limits.http_body_s)
-        self.scope["extensions"] = {GONE: self._gone}  # type: ignore[typeddict-item]
+        self.scope["extensions"] = {GONE: self._gone}  # type: ignore[dict-item]
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

@@ -79,7 +79,9 @@ class FeedCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         feed = self._feed
-        listeners = GaugeMetricFamily("recado_feed_listeners", "Held polls, event streams, WebSockets.", labels=["kind"])
+        listeners = GaugeMetricFamily(
+            "recado_feed_listeners", "Held polls, event streams, WebSockets.", labels=["kind"]
+        )
         for kind, count in feed.counts.items():
             listeners.add_metric([kind], count)
         refused = CounterMetricFamily("recado_feed_refused", "Those that a limit refused.", labels=["limit"])

@@ -22,11 +22,9 @@ async def sweeping(
     now_ms: Callable[[], int],
     retention_days: int | None,
     interval_s: float,
-    on_retention: Callable[[], None],
 ) -> AsyncIterator[None]:
-    """Sweep now and every so many seconds, until the end of the block. `on_retention` is called when messages past
-    their retention are gone from the store."""
-    task = asyncio.ensure_future(_sweep_for_ever(store, now_ms, retention_days, interval_s, on_retention))
+    """Sweep now and every so many seconds, until the end of the block."""
+    task = asyncio.ensure_future(_sweep_for_ever(store, now_ms, retention_days, interval_s))
     try:
         yield
     finally:
@@ -40,13 +38,10 @@ async def _sweep_for_ever(
     now_ms: Callable[[], int],
     retention_days: int | None,
     interval_s: float,
-    on_retention: Callable[[], None],
 ) -> None:
     while True:
         try:
             await sweep(store, now_ms(), retention_days)
-            if retention_days is not None:
-                on_retention()
         except Unavailable as error:
             log.warning("sweep_failed", error=error.message)
         except Exception as error:  # the next one may go well, and the server goes on anyhow

@@ -59,7 +59,7 @@ async def running(settings: Settings, extra_routes: Sequence[BaseRoute] = ()) ->
     async with AsyncExitStack() as stack:
         store = SqliteStore.open(settings.database_path(), limits.store)
         stack.push_async_callback(store.close)
-        sessions = LogSessions(store, limits.storage.pending_transactions_max)
+        sessions = LogSessions(store, limits.storage.pending_transactions_max, limits.broker.own_positions_max)
         broker = EmbeddedBroker(access.authenticate, limits.broker, sessions)
         chat, feed = _connect(store, broker, limits)
         server = broker.server
@@ -72,8 +72,7 @@ async def running(settings: Settings, extra_routes: Sequence[BaseRoute] = ()) ->
         stack.push_async_callback(chat.close)
         await broker.server.start()
         interval_s = limits.chat.sweep_interval_s
-        sweep = sweeping(store, chat.now_ms, settings.retention_days, interval_s, broker.forget_recent)
-        await stack.enter_async_context(sweep)
+        await stack.enter_async_context(sweeping(store, chat.now_ms, settings.retention_days, interval_s))
 
         mqtt_port = await _listen(broker, settings, "mqtt_port", ListenerSettings("tcp", settings.host), stack)
         websocket = ListenerSettings("ws", settings.host, ws_path=WS_PATH, allowed_origins=_websocket_origins(settings))
@@ -110,6 +109,7 @@ def _connect(store: SqliteStore, broker: EmbeddedBroker, limits: Limits) -> tupl
     brokers = Brokers(broker, feed)  # in this order: the feed reads the newest events where MQTT's broker has put them
     chat = broker.chat = Chat(store, brokers, members, limits.chat, _now_ms)
     store.on_committed = on_committed
+    store.on_erased = broker.forget_recent
     return chat, feed
 
 

@@ -1,6 +1,7 @@
 """Publications with an audience: they go to the sessions of these users, as far as they subscribed.
 
-A session without room keeps nothing of one that has its place in a log: it reads on there.
+A session without room keeps nothing of one that has its place in a log: it reads on there. Only the last one that it
+may have of a log waits in memory.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def _send(server: Server, subscription: Subscription, publication: Publication, 
         qos = min(own.qos, publication.qos)
     connection = session.connection
     if connection is None:
-        if qos and publication.position is not None:
+        if qos and publication.position is not None and not publication.is_last:
             server.sessions.missed(session, publication.topic_name, publication.position)
     elif publication.position is None:
         sending.deliver(connection, session, publication, qos, False, subscription.identifiers)

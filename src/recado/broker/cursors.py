@@ -7,6 +7,8 @@ with the packet id, before the publish is sent; saying it once more changes noth
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from recado.broker.publication import Publication
@@ -36,20 +38,35 @@ class Cursors:
         if topics.get(topic_name, 0) < position:
             topics[topic_name] = position
 
+    def forget_unless(self, session: Session, is_read: Callable[[str], bool]) -> None:
+        """The session reads some logs no longer: how far it was there does not count."""
+        topics = self._moved.get(session, {})
+        for topic_name in [each for each in topics if not is_read(each)]:
+            del topics[topic_name]
+
     def forget(self, session: Session, topic_name: str) -> None:
         """The session goes back in this log: what was acknowledged of it before does not count."""
         self._moved.get(session, {}).pop(topic_name, None)
 
     def _save(self) -> None:
         self._timer = None
-        changes: list[Change] = []
+        moved: list[tuple[Session, Change]] = []
         for session in list(self._moved):
-            changes += self.take(session)
-            if len(changes) >= _CHANGES_AT_ONCE:
-                self._server.store(*changes)
-                changes = []
-        if changes:
-            self._server.store(*changes)
+            moved += [(session, change) for change in self.take(session)]
+            if len(moved) >= _CHANGES_AT_ONCE:
+                self._store(moved)
+                moved = []
+        if moved:
+            self._store(moved)
+
+    def _store(self, moved: list[tuple[Session, Change]]) -> None:
+        self._server.store(*(change for _, change in moved), done=partial(self._stored, moved))
+
+    def _stored(self, moved: list[tuple[Session, Change]], is_stored: bool) -> None:
+        """What could not be stored is tried again, for the sessions that have their connection still."""
+        for session, change in () if is_stored else moved:
+            if isinstance(change, SaveCursor) and session.connection is not None:
+                self.moved(session, change.topic_name, change.position)
 
     def take(self, session: Session) -> list[Change]:
         """What there is to store for a session: as far as nothing before it is in flight or unread."""

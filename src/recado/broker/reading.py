@@ -60,10 +60,15 @@ async def _read_pages(server: Server, connection: Connection, session: Session) 
             if session.connection is not connection or not session.has_window():
                 continue  # it has changed while this was in line
             if session.queued:
-                if not await _claim(server, connection, session):
-                    return
-            elif (behind := session.next_behind()) is None or not await _read_log(server, connection, session, *behind):
+                goes_on, is_whole = await _claim(server, connection, session), False
+            elif (behind := session.next_behind()) is not None:
+                goes_on, is_whole = await _read_log(server, connection, session, *behind)
+            else:
                 return
+        if not goes_on:
+            return
+        if is_whole:
+            await asyncio.sleep(_PAUSE_S)
 
 
 # The storage's queue
@@ -108,30 +113,28 @@ def _send_claimed(connection: Connection, session: Session, packet_ids: list[int
 
 async def _read_log(
     server: Server, connection: Connection, session: Session, topic_name: str, cursor: LogCursor
-) -> bool:
-    """Send one page of a log; False if there is no room for all of it, or it cannot be read now."""
+) -> tuple[bool, bool]:
+    """Send one page of a log. The first is False if there is no room for all of it, or it cannot be read now; the
+    second is True if the page was a whole one, and there is more."""
     try:
         limit = min(server.limits.read_page, session.window())
         if limit < 1 or connection.held & CONGESTED:
-            return False
+            return False, False
         page = await server.hooks.read_log(session.user, topic_name, cursor.sent, limit)
     except Refused as refusal:
         server.counters.refusals[refusal.reason_code.name] += 1
         if refusal.reason_code is ReasonCode.SERVER_BUSY:
             connection.disconnect(refusal.reason_code, refusal.text)
-            return False
+            return False, False
         if session.cursors.get(topic_name) is cursor:
             del session.cursors[topic_name]
-        return True
+        return True, False
     if session.connection is not connection:
-        return False
+        return False, False
     if session.cursors.get(topic_name) is not cursor:
-        return True
-    if not _send_page(server, connection, session, topic_name, cursor, page):
-        return False
-    if len(page.entries) >= server.limits.read_page and cursor.behind:
-        await asyncio.sleep(_PAUSE_S)
-    return True
+        return True, False
+    goes_on = _send_page(server, connection, session, topic_name, cursor, page)
+    return goes_on, len(page.entries) >= server.limits.read_page and cursor.behind
 
 
 def _send_page(

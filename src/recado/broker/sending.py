@@ -63,7 +63,7 @@ def deliver_from_log(
             return
         connection.server.counters.fell_behind += 1
         session.fall_behind(publication.topic_name, position)
-        if len(session.cursors) > connection.server.limits.log_cursors_max:
+        if session.is_behind_in_more_than(connection.server.limits.log_cursors_max):
             connection.server.cut_off(connection, ReasonCode.QUOTA_EXCEEDED, "behind in too many logs: connect again")
 
 
@@ -439,7 +439,9 @@ def _over(connection: Connection, session: Session, packet_id: int, at_qos_1: Pu
     """A publish is not in flight any more: there may be room for what waited."""
     server = connection.server
     if session.key:
-        if at_qos_1 is not None and at_qos_1.position is not None:
+        if at_qos_1 is not None and at_qos_1.is_last:
+            pass  # the session is in this log no more
+        elif at_qos_1 is not None and at_qos_1.position is not None:
             server.cursors.moved(session, at_qos_1.topic_name, at_qos_1.position)
         else:
             _store_end(connection, session, packet_id)

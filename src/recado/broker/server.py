@@ -203,7 +203,7 @@ class Server:
     def store(self, *changes: Change, done: Callable[[bool], None] | None = None) -> None:
         """Write a transaction; see `Storage.write`."""
         assert self.storage is not None
-        self.storage.write(changes, None if done is None else partial(self._written, done))
+        self.storage.write(changes, partial(self._written, done))
 
     async def commit(self, changes: Sequence[Change]) -> bool:
         """Write a transaction; True once it is durable, False if nothing of it was kept."""
@@ -211,10 +211,11 @@ class Server:
         self.store(*changes, done=partial(_set_result, stored))
         return await stored
 
-    def _written(self, done: Callable[[bool], None], is_stored: bool) -> None:
+    def _written(self, done: Callable[[bool], None] | None, is_stored: bool) -> None:
         if not is_stored:
             self.counters.storage_failures += 1
-        done(is_stored)
+        if done is not None:
+            done(is_stored)
 
     # Publications
 

@@ -227,8 +227,8 @@ class Sessions:
         if flows is not None and is_stored and not connection.is_closing():
             if len(flows.behind) <= self._server.limits.log_cursors_max:
                 return Opened(session, True, flows)
-            self.end(session)  # its client reads the history anew, as it would after a longer absence
-            return await self._begin(connection, connect, session.user, session.client_id, session.key)
+            self.end(session)  # its client reads the history anew, as it would if the session had expired
+            return await self._begin(connection, connect, session.user, session.client_id, 0)
         self._outdated.discard(session)
         session.cursors.clear()
         self._save(session, session.lapse.ended_at_ms)  # as it was
@@ -406,6 +406,7 @@ class Sessions:
             self._server.deadlines.clear(session.lapse)
             session.lapse = None
         session.claimant = None
+        self._outdated.discard(session)
         self._server.router.remove(session)
         self._publish_will(session)  # before its end is stored: a crash in between repeats it, and does not lose it
         if session.key:

@@ -227,8 +227,21 @@ def on_unsubscribe(connection: Connection, unsubscribe: Unsubscribe) -> None:
             if session.key:
                 step.changes.append(DeleteSubscription(session.key, topic_filter))
                 step.undo.append(partial(_keep, connection.server, former))
+    _leave_logs(connection.server, session)
     step.answer = Unsuback(unsubscribe.packet_id, reason_codes)
     connection.ask(_unsubscribed(step))
+
+
+def _leave_logs(server: Server, session: Session) -> None:
+    """In the logs that no subscription brings any more the session is nowhere."""
+
+    def is_read(topic_name: str) -> bool:
+        return server.router.granted(session, topic_name) is not None
+
+    for topic_name in [each for each in session.cursors if not is_read(each)]:
+        del session.cursors[topic_name]
+    if session.key:
+        server.cursors.forget_unless(session, is_read)
 
 
 def _keep(server: Server, former: Subscription) -> None:

@@ -174,11 +174,15 @@ async def erase_conversation(chat: Chat, principal: Principal, conversation: str
 
 
 async def erase_user(chat: Chat, principal: Principal, user: str) -> None:
-    """Host only: take the user out of every conversation, erase what it wrote, and end its sessions."""
+    """Host only: end the user's sessions, take it out of every conversation and erase what it wrote. Who has connected
+    again meanwhile is cut off at the end, also if that failed."""
     principal.require_host()
     check_id(user, "user id")
-    await chat.store.erase_user(user, chat.now_ms())
     chat.broker.disconnect(user)
+    try:
+        await chat.store.erase_user(user, chat.now_ms())
+    finally:
+        chat.broker.disconnect(user)
 
 
 async def end_sessions(chat: Chat, principal: Principal, user: str) -> None:

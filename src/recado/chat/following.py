@@ -27,13 +27,15 @@ class Delivery(NamedTuple):
 
 
 class _News:
-    """A log has events from `first` to `last` that were not sent."""
+    """A log has events from `first` to `last` that were not sent; those up to `told` were told of, so memory has heard
+    of them as well as the store."""
 
-    __slots__ = ("first", "last")
+    __slots__ = ("first", "last", "told")
 
-    def __init__(self, first: int, last: int) -> None:
+    def __init__(self, first: int, last: int, told: int) -> None:
         self.first = first
         self.last = last
+        self.told = told
 
 
 class Logs:
@@ -44,7 +46,9 @@ class Logs:
     def __init__(self, feed: "Feed", user: str) -> None:
         self._feed = feed
         self._user = user
-        self._names: set[str] = set()
+        self._names: dict[
+            str, int
+        ] = {}  # and the seqs up to which they were read: the store may be ahead of what is told
         self._news: dict[str, _News] = {}
 
     def __len__(self) -> int:
@@ -60,28 +64,36 @@ class Logs:
     async def follow(self, conversation: str, after: int | None) -> int:
         """From past a seq on, or from now on; returns the log's end. Raises NotFound, Unavailable."""
         was_followed = conversation in self._names
-        self._names.add(conversation)  # before the end is read, so that nothing is between the two
+        self._names.setdefault(conversation, 0)  # before the end is read, so that nothing is between the two
         try:
             last_seq = await self._feed.last_seq(self._user, conversation)
         except ChatError:
             if not was_followed:
-                self._names.discard(conversation)
+                self._names.pop(conversation, None)
             raise
-        if after is not None and after < last_seq:
-            news = self._news.setdefault(conversation, _News(after + 1, last_seq))
-            news.first = min(news.first, after + 1)
+        begins_at = last_seq if after is None else min(after, last_seq)
+        news = self._news.pop(conversation, None)
+        told = news.told if news is not None else 0
+        self._names[conversation] = begins_at
+        if begins_at < max(last_seq, told):
+            self._news[conversation] = _News(begins_at + 1, max(last_seq, told), told)
         return last_seq
 
     def tell(self, entry: Committed) -> None:
-        news = self._news.get(entry.conversation)
-        if news is None:
-            self._news[entry.conversation] = _News(entry.event.seq, entry.event.seq)
-        else:
-            news.last = entry.event.seq
+        conversation, seq = entry.conversation, entry.event.seq
+        news = self._news.get(conversation)
+        if news is not None:
+            news.told = seq
+            news.last = max(news.last, seq)
+        elif seq > self._names[conversation]:
+            self._news[conversation] = _News(seq, seq, seq)
 
     def part(self, entry: Committed, *, is_prompt: bool) -> list[Delivery]:
         """The last of the conversation for the user: what it has not had yet too, if it is prompt."""
         conversation, seq = entry.conversation, entry.event.seq
+        if seq <= self._names[conversation]:
+            return []  # the store was ahead: it was read there, since the user is a member again
+        self._names[conversation] = seq
         news = self._news.pop(conversation, None)
         before = self._feed.in_memory(conversation, news.first, seq) if news is not None and is_prompt else ()
         last = Delivery(conversation, encode_event(entry.event), seq)
@@ -102,8 +114,12 @@ class Logs:
         if self._news.get(conversation) is not news:  # it was closed to the user meanwhile
             return []
         del self._news[conversation]
-        news.first = (page.entries[-1][0] if page.entries else page.last_seq) + 1
-        news.last = max(news.last, page.last_seq)
+        if page.entries:
+            self._names[conversation] = page.entries[-1][0]
+            news.first = page.entries[-1][0] + 1
+            news.last = max(news.last, page.last_seq)
+        else:
+            news.last = news.told  # what the store knew of before this loop will be told
         if news.first <= news.last:
             self._news[conversation] = news  # the others have their turn before it
         return [Delivery(conversation, payload, seq) for seq, payload in page.entries]
@@ -112,7 +128,7 @@ class Logs:
 class Everything:
     """All conversations of a user, in the order of the commits."""
 
-    __slots__ = ("_behind_at", "_feed", "_overflowed", "_passed_over", "_places", "_position", "_user")
+    __slots__ = ("_behind_at", "_feed", "_overflowed", "_passed_over", "_places", "_position", "_ready", "_user")
 
     def __init__(self, feed: "Feed", user: str) -> None:
         self._feed = feed
@@ -120,6 +136,7 @@ class Everything:
         self._places: deque[tuple[int, str, int]] = deque()  # (position, conversation, seq) that were told
         self._position = 0
         self._behind_at: int | None = None  # the cursor, while what is past it is read from the store
+        self._ready: list[Delivery] = []  # the first page of it, read at the beginning
         self._overflowed = False  # meanwhile, so that it must be read once more
         self._passed_over: dict[str, int] = {}  # what was closed to the user, and by which position: read no more
 
@@ -128,10 +145,11 @@ class Everything:
 
     @property
     def has_more(self) -> bool:
-        return bool(self._places) or self._behind_at is not None
+        return bool(self._ready or self._places) or self._behind_at is not None
 
     async def begin(self, cursor: int | None) -> int:
-        """From past a cursor on, or from now on; returns the cursor to begin with. Raises Unavailable."""
+        """From past a cursor on, or from now on; returns the cursor to begin with. Raises Unavailable, and Invalid for
+        a cursor that nothing has reached yet."""
         if cursor is None:
             page = await self._feed.store.feed(self._user, None, 1)
             self._position = max(self._position, page.position)
@@ -139,15 +157,20 @@ class Everything:
         self._position = max(self._position, cursor)
         if not self._feed.has_everything(self._user, cursor):
             self._behind_at = cursor
+            self._ready = await self._read_store(cursor)
         return cursor
 
     def cursor(self) -> int:
         """Nothing up to here is missing of what was read."""
+        if self._ready:
+            return (self._ready[0].cursor or 1) - 1
         if self._behind_at is not None:
             return self._behind_at
         return self._places[0][0] - 1 if self._places else self._position
 
     def tell(self, entry: Committed) -> None:
+        if entry.position <= self._position:
+            return  # the store was ahead of what is told: it was read there
         if len(self._places) < self._feed.limits.stream_page:
             self._places.append((entry.position, entry.conversation, entry.event.seq))
         elif self._behind_at is None:
@@ -160,6 +183,8 @@ class Everything:
 
     def part(self, entry: Committed, *, is_prompt: bool) -> list[Delivery]:
         """The last of the conversation for the user: what it has not had yet too, if it is prompt."""
+        if entry.position <= max(self._position, self._behind_at or 0):
+            return []  # the store was ahead: it was read there
         conversation = entry.conversation
         before: list[Delivery] = []
         if not self.has_more:
@@ -175,6 +200,9 @@ class Everything:
 
     async def read_on(self) -> list[Delivery]:
         """A page of what there is. Raises Unavailable."""
+        if self._ready:
+            ready, self._ready = self._ready, []
+            return [each for each in ready if not self._is_passed_over(each.conversation, each.cursor or 0)]
         return self._read_places() if self._behind_at is None else await self._read_store(self._behind_at)
 
     def _read_places(self) -> list[Delivery]:
@@ -194,13 +222,16 @@ class Everything:
         deliveries = [
             Delivery(entry.conversation, encode_event(entry.event), entry.event.seq, entry.position)
             for entry in page.entries
-            if entry.position > self._passed_over.get(entry.conversation, 0)
+            if not self._is_passed_over(entry.conversation, entry.position)
         ]
         if page.is_last and not self._overflowed:
             self._go_live(page.position)
         else:
             self._behind_at, self._overflowed = page.position, False
         return deliveries
+
+    def _is_passed_over(self, conversation: str, position: int) -> bool:
+        return position <= self._passed_over.get(conversation, 0)
 
     def _go_live(self, position: int) -> None:
         """What was told while the store was read may have been in what was read."""

@@ -18,8 +18,8 @@ Kind = Literal["poll", "sse", "ws"]
 
 
 class Listener:
-    """Made by `Feed.listen`. `is_full` is the transport's word: what it was given last is not taken yet. `parted` are the
-    conversations that were closed to the user since `next` returned: what it returned of them is not to be sent."""
+    """Made by `Feed.listen`. `is_full` is the transport's word: what it was given last is not taken yet. `parted` are
+    the conversations that were closed to the user since `next` returned: what it returned of them is not to be sent."""
 
     __slots__ = (
         *("_expires_at", "_farewells", "_feed", "_following", "_signals", "_waiter"),
@@ -53,7 +53,7 @@ class Listener:
 
     async def follow_all(self, cursor: int | None) -> int:
         """Follow everything of the user, from past a cursor on or from now on; returns the cursor to begin with. Raises
-        Unavailable, and Invalid if it follows something."""
+        Unavailable, and Invalid if it follows something or nothing has reached that cursor yet."""
         if isinstance(self._following, Everything) or len(self._following):
             raise Invalid("it follows conversations already, by name or all of them")
         self._following = everything = Everything(self._feed, self.user)
@@ -111,8 +111,8 @@ class Listener:
     # What the transport takes
 
     async def next(self, until: float) -> list[Delivery]:
-        """What is to be sent now; waits for it, and returns nothing at the moment `until` (the loop's time). Raises what
-        ended it, and Unavailable if the store cannot be read now."""
+        """What is to be sent now; waits for it, and returns nothing at the moment `until` (the loop's time). Raises
+        what ended it, and Unavailable if the store cannot be read now."""
         while True:
             self._check()
             self.parted.clear()
@@ -122,7 +122,8 @@ class Listener:
             deliveries = await self._following.read_on()
             self._check()
             if deliveries:
-                return deliveries
+                farewells, self._farewells = self._farewells, []  # of before what was read of the same conversation
+                return [*farewells, *deliveries]
             if self._farewells or self._following.has_more:
                 continue
             if self._signals:

@@ -136,6 +136,7 @@ class Presence:
 
     async def _tell(self, user: str, last_seen: int | None) -> None:
         limits = self._limits
+        version = self._members.version
         try:
             circles = await self._store.circles(user, limits.presence_conversations_max, limits.receipt_members_max)
         except Unavailable:
@@ -143,20 +144,20 @@ class Presence:
                 self._retry = self._timers.call_later(_RETRY_S, self._on_retry)
             self._announce(user, last_seen)
         else:
-            await self._tell_circles(user, last_seen, circles)
+            await self._tell_circles(user, last_seen, circles, version)
 
     def _on_retry(self) -> None:
         self._retry = None
         self._read_more()
 
-    async def _tell_circles(self, user: str, last_seen: int | None, circles: list[Circle]) -> None:
+    async def _tell_circles(self, user: str, last_seen: int | None, circles: list[Circle], version: int) -> None:
         """Tell those members who are online themselves, as long as it is true."""
         payload = presence_signal(user, last_seen)
         turn = 0
         for conversation, members in circles:
+            told = await self._members.without_removed(conversation, members, version)
             if self._is_online(user) == (last_seen is not None):
                 return  # the contrary is on its way
-            told = self._members.without_removed(conversation, members)
             recipients = frozenset(each for each in told if each in self._connections and each != user)
             if not recipients or user not in told:
                 continue

@@ -7,6 +7,7 @@ one member has one write under way: who comes meanwhile shares the next.
 """
 
 import asyncio
+import logging
 
 from recado.chat.errors import Unavailable
 from recado.chat.event import delivered_signal, is_sent_by, read_signal
@@ -14,6 +15,7 @@ from recado.chat.membership import MembershipCache
 from recado.chat.policy import ChatLimits
 from recado.ports import Broker, Delivered, DeliveredMark, ReadMark, Store
 
+_log = logging.getLogger(__name__)
 _Key = tuple[str, str]  # conversation, user
 _Cursor = tuple[_Key, int]
 
@@ -94,13 +96,19 @@ class Receipts:
         step = self._limits.receipts_batch_max
         for start in range(0, len(cursors), step):
             marks = [DeliveredMark(*key, seq) for key, seq in cursors[start : start + step]]
+            version = self._members.version
             try:
                 moved = await self._store.mark_delivered(marks, self._limits.receipt_members_max)
-            except Unavailable:
+            except Exception as error:
+                if not isinstance(error, Unavailable):
+                    _log.exception("delivered cursors could not be written")
                 self._put_back(cursors[start:])
                 return False
             self.stored += len(marks)
-            self._tell(moved)
+            try:
+                await self._tell(moved, version)
+            except Exception:  # a hint: the cursors are on disk
+                _log.exception("delivered cursors could not be told")
         return True
 
     def _put_back(self, cursors: list[_Cursor]) -> None:
@@ -111,9 +119,10 @@ class Receipts:
             else:
                 self.dropped += 1
 
-    def _tell(self, moved: list[Delivered]) -> None:
+    async def _tell(self, moved: list[Delivered], version: int) -> None:
         for each in moved:
-            senders = self._members.without_removed(each.conversation, each.senders - {each.user})
+            others = each.senders - {each.user}
+            senders = await self._members.without_removed(each.conversation, others, version)
             if senders:
                 self._broker.signal(each.conversation, senders, delivered_signal(each.user, each.seq))
 
@@ -142,11 +151,13 @@ class ReadMarks:
         future = wanted.get(seq)
         if future is None:
             future = wanted[seq] = loop.create_future()
+            future.add_done_callback(_retrieve)
         return await asyncio.shield(future)
 
     async def _write(self, key: _Key, wanted: dict[int, asyncio.Future[ReadMark]]) -> None:
         while wanted:
             highest = max(wanted)
+            version = self._members.version
             try:
                 mark = await self._store.mark_read(*key, highest)
             except Exception as error:
@@ -154,11 +165,17 @@ class ReadMarks:
                 continue
             for seq in [seq for seq in wanted if seq <= mark.read_up_to]:
                 wanted.pop(seq).set_result(mark)
-            self._tell(key, mark)
+            await self._tell(key, mark, version)
         del self._wanted[key]
 
-    def _tell(self, key: _Key, mark: ReadMark) -> None:
+    async def _tell(self, key: _Key, mark: ReadMark, version: int) -> None:
         conversation, user = key
         if mark.moved and len(mark.members) <= self._receipt_members_max:
-            members = self._members.without_removed(conversation, mark.members)
+            members = await self._members.without_removed(conversation, mark.members, version)
             self._broker.signal(conversation, members, read_signal(user, mark.read_up_to))
+
+
+def _retrieve(future: asyncio.Future[ReadMark]) -> None:
+    """Who asked may be gone: then nobody needs to hear of the failure, the event loop's log neither."""
+    if not future.cancelled():
+        future.exception()

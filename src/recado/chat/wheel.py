@@ -23,6 +23,10 @@ class Wheel:
         self._slots: dict[int, set[Waiting]] = {}
         self._turned_to = 0
 
+    def __len__(self) -> int:
+        """How many wait."""
+        return sum(map(len, self._slots.values()))
+
     def set(self, item: Waiting, due: float) -> None:
         """Call `item.on_deadline` once, when it is due; replaces the deadline that it had."""
         self.clear(item)

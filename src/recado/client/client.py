@@ -84,10 +84,12 @@ class Client:
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._run(), name="recado client")
         try:
-            async with asyncio.timeout(self._limits.opening_s):
+            async with asyncio.timeout(self._limits.opening_s) as opening:
                 await self._first
         except TimeoutError:
             await self.close()
+            if not opening.expired():
+                raise  # the token provider's
             cause = self._keeper.last_error
             raise Unreachable(f"no connection within {self._limits.opening_s:g} s: {cause}") from cause
         except BaseException:

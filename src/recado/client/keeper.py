@@ -14,7 +14,7 @@ import ssl
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from recado.client.backoff import Backoff
 from recado.client.errors import UNAUTHENTICATED, NotAuthenticated, RecadoError, ending
@@ -81,7 +81,8 @@ class Keeper:
                 self._backoff.reset()
                 self._refused_tokens = 0
             _log.info("the connection to %s ended: %s", self._address.url, ended)
-            if not self._is_about_token(ended):
+            self._learn_from(ended)
+            if ended.code not in UNAUTHENTICATED:
                 await asyncio.sleep(self._backoff.next_s())
 
     async def _connect(self) -> Link:
@@ -90,8 +91,9 @@ class Keeper:
                 return await self._attempt()
             except Ended as ended:
                 self.last_error = ended
-                if self._is_about_token(ended):
-                    continue
+                self._learn_from(ended)
+                if ended.code in UNAUTHENTICATED:
+                    continue  # with another token, at once
             except _NoToken as error:
                 self.last_error = error.__cause__
                 if not self._was_open:
@@ -120,40 +122,53 @@ class Keeper:
         self._kept.opened(link, connack.session_present)
         return link
 
-    def _is_about_token(self, ended: Ended) -> bool:
-        """Whether to connect again at once with another token. Raises what ends the client."""
+    def _learn_from(self, ended: Ended) -> None:
+        """Forget the token if the server does not take it any more. Raises what ends the client."""
         code = ended.code
         if code is None:
-            return False
+            return
         if code is ReasonCode.MAXIMUM_CONNECT_TIME or code in UNAUTHENTICATED:
             self._tokens.forget()
             self._refused_tokens += code in UNAUTHENTICATED
             if self._refused_tokens > 1 or not self._tokens.can_renew():
                 raise NotAuthenticated(code, ended.text)
-            return code in UNAUTHENTICATED
-        error = ending(code, ended.text)
-        if error is not None:
+        elif (error := ending(code, ended.text)) is not None:
             raise error
-        return False
 
     async def _attend(self, link: Link) -> Ended:
-        """Keep the connection alive for as long as it lasts."""
-        loop = asyncio.get_running_loop()
-        while not link.ended.done():
-            wait_s = link.next_check_at() - loop.time()
-            renew_at_s = self._tokens.renew_at_s()
-            if renew_at_s is not None:
-                wait_s = min(wait_s, renew_at_s - time.time())
-            if self._kept.has_doubts():
-                wait_s = min(wait_s, self._limits.doubt_s, self._limits.unclaimed_s)
-            await asyncio.wait((link.ended, link.nudged), timeout=max(wait_s, 0.0), return_when=asyncio.FIRST_COMPLETED)
-            if link.nudged.done():
-                link.nudged = loop.create_future()
-            link.check()
-            self._kept.check()
-            if renew_at_s is not None and time.time() >= renew_at_s:
-                await self._renew(link)
+        """Keep the connection alive for as long as it lasts; a token that is on its way does not hold that up."""
+        renewing: asyncio.Task[None] | None = None
+        try:
+            while not link.ended.done():
+                renew_at_s = None if renewing is not None else self._tokens.renew_at_s()
+                await self._wait_for_duty(link, renewing, renew_at_s)
+                link.check()
+                self._kept.check()
+                if renewing is not None and renewing.done():
+                    renewing.result()
+                    renewing = None
+                elif renew_at_s is not None and time.time() >= renew_at_s:
+                    renewing = asyncio.create_task(self._renew(link), name="recado client: token")
+        finally:
+            if renewing is not None:
+                renewing.cancel()
+                await asyncio.wait((renewing,))
         return link.ended.result()
+
+    async def _wait_for_duty(self, link: Link, renewing: asyncio.Task[None] | None, renew_at_s: float | None) -> None:
+        """Until there may be something to do for the connection, or it is over."""
+        loop = asyncio.get_running_loop()
+        wait_s = link.next_check_at() - loop.time()
+        if renew_at_s is not None:
+            wait_s = min(wait_s, renew_at_s - time.time())
+        if self._kept.has_doubts():
+            wait_s = min(wait_s, self._limits.doubt_s, self._limits.unclaimed_s)
+        events: list[asyncio.Future[Any]] = [link.ended, link.nudged]
+        if renewing is not None:
+            events.append(renewing)
+        await asyncio.wait(events, timeout=max(wait_s, 0.0), return_when=asyncio.FIRST_COMPLETED)
+        if link.nudged.done():
+            link.nudged = loop.create_future()
 
     async def _renew(self, link: Link) -> None:
         """If there is no new token now, there may be before the old one ends."""
@@ -165,9 +180,9 @@ class Keeper:
 
     async def _ask_for_token(self, asked: Awaitable[str]) -> str:
         try:
-            async with asyncio.timeout(self._limits.token_s):
+            async with asyncio.timeout(self._limits.token_s) as limit:
                 return await asked
-        except TimeoutError:
-            raise _NoToken from RecadoError(f"the token provider took longer than {self._limits.token_s:g} s")
         except Exception as error:
+            if limit.expired():  # or it is a TimeoutError of the provider's own
+                raise _NoToken from RecadoError(f"the token provider took longer than {self._limits.token_s:g} s")
             raise _NoToken from error

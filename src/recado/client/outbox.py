@@ -29,7 +29,7 @@ class Outbox(Generic[T]):
     def __init__(self) -> None:
         self._waiting: deque[Sending[T]] = deque()
         self._inflight: dict[int, Sending[T]] = {}
-        self._again: deque[int] = deque()
+        self._again: dict[int, Sending[T]] = {}  # what is in flight and not on this connection yet
         self._window = 0
         self._last_id = 0
 
@@ -50,7 +50,7 @@ class Outbox(Generic[T]):
         goes out under its old packet id [MQTT5-4.4.0-1]."""
         self._window = window
         if is_session_present:
-            self._again = deque(self._inflight)
+            self._again = self._inflight.copy()
             return
         self._waiting.extendleft(each for each in reversed(self._inflight.values()) if each.waiter is not None)
         self._inflight.clear()
@@ -61,10 +61,12 @@ class Outbox(Generic[T]):
 
     def next(self) -> tuple[int, Sending[T], bool] | None:
         """What may be written now, as (packet id, message, DUP); None if there is nothing, or no room for it."""
+        if len(self._inflight) - len(self._again) >= self._window:  # [MQTT5-3.3.4-7]
+            return None
         if self._again:
-            packet_id = self._again.popleft()
-            return packet_id, self._inflight[packet_id], True
-        if not self._waiting or len(self._inflight) >= self._window:
+            packet_id = next(iter(self._again))
+            return packet_id, self._again.pop(packet_id), True
+        if not self._waiting:
             return None
         packet_id = self._free_id()
         sending = self._inflight[packet_id] = self._waiting.popleft()
@@ -72,6 +74,7 @@ class Outbox(Generic[T]):
 
     def acknowledged(self, packet_id: int) -> T | None:
         """Its answer came, yes or no. Returns who waits for it."""
+        self._again.pop(packet_id, None)
         sending = self._inflight.pop(packet_id, None)
         return None if sending is None else sending.waiter
 
@@ -79,6 +82,7 @@ class Outbox(Generic[T]):
         """Forget all of them; returns who waited."""
         pending = [*self._inflight.values(), *self._waiting]
         self._inflight.clear()
+        self._again.clear()
         self._waiting.clear()
         return (each.waiter for each in pending if each.waiter is not None)
 

@@ -5,38 +5,34 @@ import msgspec
 from recado.chat.errors import Invalid
 
 
-class _Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
-    pass
-
-
-class Auth(_Frame, tag="auth"):
+class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="auth"):
     """The first frame, and later a newer token of the same user."""
 
     token: str
 
 
-class Subscribe(_Frame, tag="subscribe"):
+class Subscribe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="subscribe"):
     """The seq to go on after, or null for "from now on", by conversation; or "*" for all, past a cursor if given."""
 
     conversations: dict[str, int | None] | str
     cursor: str | None = None
 
 
-class Ack(_Frame, tag="ack"):
+class Ack(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="ack"):
     """Everything up to seq has arrived."""
 
     conversation: str
     seq: int
 
 
-class Read(_Frame, tag="read"):
+class Read(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="read"):
     """Everything up to seq has been read."""
 
     conversation: str
     seq: int
 
 
-class Typing(_Frame, tag="typing"):
+class Typing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="typing"):
     """The user is typing."""
 
     conversation: str

@@ -240,6 +240,10 @@ class Session:
         cursor = self.cursors[topic_name]
         cursor.behind = cursor.known > cursor.sent
 
+    def is_behind_in_more_than(self, logs: int) -> bool:
+        cursors = self.cursors
+        return len(cursors) > logs and sum(cursor.behind for cursor in cursors.values()) > logs
+
     def next_behind(self) -> tuple[str, LogCursor] | None:
         """A topic to read on in; the one read longest ago first if the caller calls `read_later` after each page."""
         for topic_name, cursor in self.cursors.items():

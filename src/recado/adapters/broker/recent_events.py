@@ -12,6 +12,7 @@ from recado.broker.hooks import LogPage
 from recado.chat.event import CONVERSATION_CHANGED, CONVERSATION_ERASED, MEMBER_ADDED, MEMBER_REMOVED, Event
 
 _ENTRY_BYTES = 100  # what an entry takes beside its payload
+_LOG_BYTES = 1_000  # and what a conversation takes that has any
 _CHANGE_NOTHING = (None, MEMBER_ADDED, MEMBER_REMOVED, CONVERSATION_CHANGED)  # that was there before
 
 
@@ -32,8 +33,12 @@ class RecentEvents:
             if event.type == CONVERSATION_ERASED:
                 return
         log = self._logs.get(conversation)
+        if log and event.seq != log[-1][0] + 1:  # somebody failed to hand out the one before
+            self._forget(conversation)
+            log = None
         if log is None:
             log = self._logs[conversation] = deque()
+            self._bytes += _LOG_BYTES
         else:
             self._logs.move_to_end(conversation)
         log.append((event.seq, payload))
@@ -60,4 +65,4 @@ class RecentEvents:
     def _forget(self, conversation: str) -> None:
         log = self._logs.pop(conversation, None)
         if log is not None:
-            self._bytes -= sum(len(payload) + _ENTRY_BYTES for _, payload in log)
+            self._bytes -= _LOG_BYTES + sum(len(payload) + _ENTRY_BYTES for _, payload in log)

@@ -40,7 +40,7 @@ ON CONFLICT (session, conversation) DO UPDATE SET seq = excluded.seq, joined_seq
 
 -- save_cursor: the session is that far in a log; it does not go back
 INSERT INTO cursors (session, conversation, seq)
-SELECT s.key, c.key, ?3 FROM sessions s JOIN conversations c ON c.id = ?2 WHERE s.key = ?1
+SELECT s.key, c.key, ?3 FROM sessions s JOIN conversations c ON c.id = ?2 WHERE s.key = ?1 AND c.erased_at IS NULL
 ON CONFLICT (session, conversation) DO UPDATE SET seq = excluded.seq WHERE excluded.seq > seq;
 
 -- has_had: whether a session is that far in a log
@@ -99,7 +99,17 @@ FROM sessions s
 JOIN members m ON m.user = s.user
 JOIN conversations c ON c.key = m.conversation
 LEFT JOIN cursors k ON k.session = s.key AND k.conversation = c.key
-WHERE s.key = ? AND c.last_seq > had;
+WHERE s.key = ?1 AND c.last_seq > had;
+
+-- behind_in: the same of one log
+SELECT c.id,
+    CASE WHEN k.joined_seq = m.joined_seq THEN k.seq ELSE max(coalesce(k.seq, 0), m.joined_seq - 1) END AS had,
+    c.last_seq
+FROM sessions s
+JOIN conversations c ON c.id = ?2
+JOIN members m ON m.conversation = c.key AND m.user = s.user
+LEFT JOIN cursors k ON k.session = s.key AND k.conversation = c.key
+WHERE s.key = ?1 AND c.last_seq > had;
 
 -- forget_all: how far a session was, but for a JSON array of conversation ids
 DELETE FROM cursors WHERE session = ?1 AND conversation NOT IN (
@@ -112,5 +122,5 @@ DELETE FROM cursors WHERE session = ?1 AND conversation = (SELECT key FROM conve
 DELETE FROM own_events
 WHERE session = ?1 AND conversation = (SELECT key FROM conversations WHERE id = ?2) AND seq <= ?3;
 
--- own_of: what a session sent itself, and is not to get back
-SELECT c.id, o.seq FROM own_events o JOIN conversations c ON c.key = o.conversation WHERE o.session = ?;
+-- own_of: what a session sent itself, and is not to get back: so many at most
+SELECT c.id, o.seq FROM own_events o JOIN conversations c ON c.key = o.conversation WHERE o.session = ? LIMIT ?;

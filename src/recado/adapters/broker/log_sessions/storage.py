@@ -23,12 +23,14 @@ _MAKES_ROOM = (Acknowledged, Released, Forgotten, EndSession)
 
 class LogSessions:
     """A `recado.broker.storage.Storage` in the database of a store. `pending_changes_max` changes and reads may wait
-    for a commit; what makes room has as much again."""
+    for a commit; what makes room has as much again. `own_positions_max` bounds what a session is told of its own."""
 
-    def __init__(self, store: SqliteStore, pending_changes_max: int) -> None:
+    def __init__(self, store: SqliteStore, pending_changes_max: int, own_positions_max: int) -> None:
         self._store = store
         self._pending_max = pending_changes_max
+        self._own_positions_max = own_positions_max
         self._pending = 0
+        self._overflowing = False
 
     async def load(self) -> Stored:
         return await self._read(writer.load)
@@ -36,19 +38,26 @@ class LogSessions:
     def write(self, changes: Sequence[Change], done: Callable[[bool], None] | None = None) -> None:
         share = 2 if all(isinstance(change, _MAKES_ROOM) for change in changes) else 1
         if self._pending >= share * self._pending_max:
-            if done is not None:
-                asyncio.get_running_loop().call_soon(done, False)
+            self._refuse(done)
             return
         self._pending += len(changes)
-        self._store.run(lambda db: writer.apply(db, changes), partial(self._written, len(changes), done))
+        self._store.run(lambda db: writer.apply(db, changes), partial(self._written, len(changes), done), len(changes))
+
+    def _refuse(self, done: Callable[[bool], None] | None) -> None:
+        if not self._overflowing:
+            self._overflowing = True
+            _log.error("the storage is too busy to keep all that sessions acknowledge: some may get messages again")
+        if done is not None:
+            asyncio.get_running_loop().call_soon(done, False)
 
     def _written(self, changes: int, done: Callable[[bool], None] | None, _: object, error: Exception | None) -> None:
         self._pending -= changes
+        self._overflowing = self._overflowing and self._pending >= self._pending_max
         if done is not None:
             done(error is None)
 
     async def resume(self, key: int) -> Resumed:
-        return await self._read(lambda db: writer.resume(db, key))
+        return await self._read(lambda db: writer.resume(db, key, self._own_positions_max))
 
     async def _read(self, run: Callable[[apsw.Connection], T]) -> T:
         if self._pending >= self._pending_max:

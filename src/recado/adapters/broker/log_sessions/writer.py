@@ -161,21 +161,27 @@ def load(db: apsw.Connection) -> Stored:
     return Stored(sessions, [], last_key, 0)
 
 
-def resume(db: apsw.Connection, key: int) -> Resumed:
-    """What was in flight as it reads now, as far as the user may read it now."""
+def resume(db: apsw.Connection, key: int, own_max: int) -> Resumed:
+    """What was in flight as it reads now, as far as the user may read it now. What is handed over is deleted here."""
     db.execute(SQL["release_closed"], (key,))
     rows: list[Row] = db.execute(SQL["inflight_of"], (key,)).fetchall()
     inflight = [Delivery(packet_id, _publication(db, *where), qos, False, ()) for packet_id, qos, *where in rows]
     db.execute(SQL["delete_taken_up"], (key,))
     received = [packet_id for (packet_id,) in db.execute(SQL["received_of"], (key,))]
+    return Resumed(inflight, received, _behind(db, key, own_max))
+
+
+def _behind(db: apsw.Connection, key: int, own_max: int) -> list[LogPosition]:
     own: dict[str, set[int]] = {}
-    for conversation, seq in db.execute(SQL["own_of"], (key,)):
+    for conversation, seq in db.execute(SQL["own_of"], (key, own_max)):
         own.setdefault(conversation, set()).add(seq)
-    behind = [
-        LogPosition(_ROOT + conversation, had, last, frozenset(own.get(conversation, ())))
-        for conversation, had, last in db.execute(SQL["behind"], (key,))
-    ]
-    return Resumed(inflight, received, behind)
+    reach = _Reach(_acknowledging_filters(db, key))
+    rows: list[Row] = []
+    if reach.everything:
+        rows += db.execute(SQL["behind"], (key,))
+    for conversation in () if reach.everything else reach.conversations:
+        rows += db.execute(SQL["behind_in"], (key, conversation))
+    return [LogPosition(_ROOT + each, had, last, frozenset(own.get(each, ()))) for each, had, last in rows]
 
 
 def _publication(db: apsw.Connection, conversation: str | None, log: int | None, seq: int | None) -> Publication | None:

@@ -24,13 +24,17 @@ class Read(Protocol):
 
 
 class Erasing:
-    """`erased` is called when bytes were deleted that should not stay in the write-ahead log."""
+    """`erased` is called after every chunk: bytes were deleted that should not stay in the write-ahead log. So is
+    `changed`, if events read otherwise now that can still be read."""
 
-    def __init__(self, write: Write, read: Read, rows_max: int, erased: Callable[[], None]) -> None:
+    def __init__(
+        self, write: Write, read: Read, rows_max: int, erased: Callable[[], None], changed: Callable[[], None]
+    ) -> None:
         self._write = write
         self._read = read
         self._rows_max = rows_max
         self._erased = erased
+        self._changed = changed
 
     async def conversation(self, conversation: str, at: int) -> None:
         key = await self._write(lambda writer: writer.erase_conversation(conversation, at))
@@ -56,9 +60,11 @@ class Erasing:
     async def older(self, than: int) -> None:
         async for key in self._walk(partial(Reader.overdue, than=than)):
             erase = partial(Writer.erase_older, key=key, than=than, rows_max=self._rows_max)
-            while await self._write(erase, self._rows_max):
+            may_be_more = True
+            while may_be_more:
+                may_be_more = await self._write(erase, self._rows_max)
                 self._erased()
-            self._erased()
+                self._changed()
 
     async def _walk(self, find: Callable[..., list[int]]) -> AsyncIterator[int]:
         """The keys that are found in any range of the conversations."""
@@ -78,3 +84,4 @@ class Erasing:
             erase = partial(Writer.erase_messages, key=key, user=user, after=after, rows_max=self._rows_max, at=at)
             after = await self._write(erase, self._rows_max)
             self._erased()
+            self._changed()

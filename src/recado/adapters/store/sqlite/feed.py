@@ -4,6 +4,9 @@ Only the conversations whose last event is past it are looked at, and of each on
 where they begin is found from the log's end, since mostly little is new.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import apsw
 
 from recado.adapters.store.sqlite.rows import Row, event_of
@@ -14,17 +17,17 @@ from recado.ports import FeedPage, Placed
 def read(db: apsw.Connection, user: str, after: int | None, limit: int, bytes_max: int) -> FeedPage:
     """In one read transaction, which the caller begins."""
     if after is None:
-        (newest,) = db.execute(SQL["newest_position"], (user,)).fetchall()[0]
+        ((newest,),) = _rows(db, "newest_position", user)
         return FeedPage([], newest, True)
-    active = db.execute(SQL["active_past"], (user, after)).fetchall()
-    entries = [_placed(conversation, row) for conversation, *row in db.execute(SQL["departures_past"], (user, after))]
+    active = _rows(db, "active_past", user, after)
+    entries = [_placed(conversation, row) for conversation, *row in _rows(db, "departures_past", user, after)]
     newest = max([after, *(row[4] for row in active), *(entry.position for entry in entries)])
     begins = sorted((_first_past(db, row, after), row[:2]) for row in active)
     entries.sort(key=_position)
     for (position, seq), (key, conversation) in begins:
         if len(entries) > limit and position > entries[limit].position:
             break
-        rows = db.execute(SQL["events_past"], (key, seq, limit + 1))
+        rows = _rows(db, "events_past", key, seq, limit + 1)
         entries = sorted([*entries, *(_placed(conversation, row) for row in rows)], key=_position)[: limit + 1]
     page = _within(entries[:limit], bytes_max)
     is_last = len(page) == len(entries)
@@ -38,7 +41,7 @@ def _first_past(db: apsw.Connection, row: Row, after: int) -> tuple[int, int]:
     known_before = max(joined_seq, 1) - 1
     while known_past - known_before > 1:
         seq = max(known_past - step, known_before + 1) if step else (known_past + known_before) // 2
-        ((found,),) = db.execute(SQL["position_of"], (key, seq)).fetchall()
+        ((found,),) = _rows(db, "position_of", key, seq)
         if found > after:
             known_past, position = seq, found
             step *= 2
@@ -47,7 +50,12 @@ def _first_past(db: apsw.Connection, row: Row, after: int) -> tuple[int, int]:
     return position, known_past
 
 
-def _placed(conversation: str, row: Row) -> Placed:
+def _rows(db: apsw.Connection, statement: str, *parameters: str | int) -> list[Row]:
+    rows: list[Row] = db.execute(SQL[statement], parameters).fetchall()
+    return rows
+
+
+def _placed(conversation: str, row: Sequence[Any]) -> Placed:
     return Placed(conversation, event_of(tuple(row[1:])), row[0])
 
 

@@ -165,11 +165,15 @@ SELECT conversation, user FROM erasures ORDER BY key;
 -- end_erasure: it is over
 DELETE FROM erasures WHERE conversation = ? AND user IS ?;
 
--- delete_cursors: how far sessions were in a log
-DELETE FROM cursors WHERE conversation = ?;
+-- delete_cursors: how far so many sessions were in a log
+DELETE FROM cursors WHERE conversation = ?1 AND session IN (
+    SELECT session FROM cursors WHERE conversation = ?1 LIMIT ?2
+);
 
--- delete_own: what sessions had sent themselves to a log
-DELETE FROM own_events WHERE conversation = ?;
+-- delete_own: so much of what sessions had sent themselves to a log
+DELETE FROM own_events WHERE conversation = ?1 AND (session, seq) IN (
+    SELECT session, seq FROM own_events WHERE conversation = ?1 LIMIT ?2
+);
 
 -- delete_events: the first so many entries of a log
 DELETE FROM events WHERE conversation = ?1 AND seq IN (

@@ -53,6 +53,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, limits: SqliteLimits) -> None:
         self.on_committed: Callable[[Sequence[Committed]], None] = lambda committed: None
+        self.on_erased: Callable[[], None] = lambda: None
         self._path = path
         self._limits = limits
         self._loop = asyncio.get_running_loop()
@@ -70,7 +71,9 @@ class SqliteStore:
         self._reader_connections: list[apsw.Connection] = []
         self._reads = ThreadPoolExecutor(limits.reader_threads, "recado-read")
         self._truncation = Truncation(path, limits.wal_truncate_interval_ms / 1000)
-        self._erasing = Erasing(self._write, self._read, limits.erase_rows_max, self._truncation.soon)
+        self._erasing = Erasing(
+            self._write, self._read, limits.erase_rows_max, self._truncation.soon, lambda: self.on_erased()
+        )
         writer = Writer(self._db, limits.logs_in_memory_max)
         self._position = writer.position
         self._writes: GroupCommit[Writer, _Ticket] = GroupCommit(
@@ -119,7 +122,8 @@ class SqliteStore:
         return await self._write(lambda writer: writer.mark_read(conversation, user, seq))
 
     async def change_message(self, change: MessageChange) -> Changed:
-        changed = await self._write_of(change.by or "", lambda writer: writer.change_message(change))
+        change_it = partial(Writer.change_message, change=change)
+        changed = await (self._write(change_it) if change.by is None else self._write_of(change.by, change_it))
         if changed.changed:
             self._truncation.soon()
         return changed
@@ -160,10 +164,13 @@ class SqliteStore:
         else:
             future.set_exception(Unavailable("the store cannot write now; try again"))
 
-    def run(self, work: Callable[[apsw.Connection], T], told: Callable[[T | None, Exception | None], None]) -> None:
+    def run(
+        self, work: Callable[[apsw.Connection], T], told: Callable[[T | None, Exception | None], None], weight: int = 1
+    ) -> None:
         """Do `work` on the database in the batch of the writes asked for now, in its place among them; `told` hears on
-        the event loop how it ended, once that is durable. Whoever asks bounds how much of it waits."""
-        self._writes.put(lambda writer: work(writer.db), told)
+        the event loop how it ended, once that is durable. It weighs as much as so many writes. Whoever asks bounds how
+        much of it waits."""
+        self._writes.put(lambda writer: work(writer.db), told, weight)
 
     def _settle(self, committed: list[Committed] | None, outcomes: list[Outcome[_Ticket]]) -> None:
         try:
@@ -247,7 +254,7 @@ class SqliteStore:
     async def _settled(self) -> None:
         """Everything that was asked for before is on disk and told."""
         settled: asyncio.Future[None] = self._loop.create_future()
-        self.run(lambda _: None, lambda *_: settled.done() or settled.set_result(None))
+        self.run(lambda _: None, lambda *_: None if settled.done() else settled.set_result(None))
         await settled
 
     async def close(self) -> None:

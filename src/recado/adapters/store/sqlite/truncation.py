@@ -31,12 +31,21 @@ class Truncation:
             self._task = asyncio.ensure_future(self._run())
 
     async def _run(self) -> None:
-        while self._is_due and not self._closing.is_set():
-            self._is_due = False
-            self._is_due = not await asyncio.to_thread(self.truncate) or self._is_due
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), self._interval_s)
-        self._task = None
+        try:
+            while self._is_due and not self._closing.is_set():
+                self._is_due = False
+                self._is_due = not await self._try() or self._is_due
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._closing.wait(), self._interval_s)
+        finally:
+            self._task = None
+
+    async def _try(self) -> bool:
+        try:
+            return await asyncio.to_thread(self.truncate)
+        except Exception:  # the next one may go well: what was erased must not stay for ever
+            _log.exception("%s: the write-ahead log could not be emptied", self._path)
+            return False
 
     def truncate(self) -> bool:
         """False if something was in the way."""

@@ -216,12 +216,13 @@ class Writer:
         return log.key
 
     def clear_log(self, key: int, rows_max: int) -> bool:
-        """Delete so many entries of an erased conversation; True if there may be more."""
-        self._execute(SQL["delete_events"], (key, rows_max))
-        if self.db.changes() == rows_max:
-            return True
-        self._execute(SQL["delete_cursors"], (key,))
-        self._execute(SQL["delete_own"], (key,))
+        """Delete so many rows of an erased conversation: its entries, then what sessions had kept of it; True if there
+        may be more."""
+        for statement in ("delete_events", "delete_cursors", "delete_own"):
+            self._execute(SQL[statement], (key, rows_max))
+            rows_max -= self.db.changes()
+            if not rows_max:
+                return True
         self._execute(SQL["end_erasure"], (key, None))
         return False
 
