@@ -185,7 +185,7 @@ async def test_a_connection_that_did_not_come_to_be_takes_nobody_offline(broker:
 async def test_what_is_acknowledged_of_a_log_is_delivered_and_a_signal_is_not(broker: EmbeddedBroker) -> None:
     session = Session("bruno", "phone", 10)
     broker.on_acknowledged(session, Publication("c/order/live", b"{}", 1))
-    broker.on_acknowledged(session, Publication("c/order", b'{"seq":7,"from":"ana"}', 1, 7))
+    broker.on_acknowledged(session, Publication("c/order", b'{"seq":7,"from":"ana"}', 1, 7).held())
     assert broker.chat.receipts._pending == {("order", "bruno"): 7}
 
 

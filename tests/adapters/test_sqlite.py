@@ -22,7 +22,7 @@ from recado.chat.event import Committed
 from recado.ports import MessageChange, Sent
 from tests.adapters.conftest import OpenStore
 from tests.adapters.disk import TIMEOUT_S, Disk
-from tests.contracts.stores import SQLITE_LIMITS, create, message, send, seqs, whole_log
+from tests.contracts.stores import SQLITE_LIMITS, change, create, message, send, seqs, whole_log
 
 REPOSITORY = Path(__file__).parents[2]
 HOLD_A_DATABASE = """

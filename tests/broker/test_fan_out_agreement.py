@@ -1,5 +1,5 @@
-"""The fan-out does in line what most deliveries are: a client gets the same bytes as by the long way, and its session is
-left the same.
+"""The fan-out does in line what most deliveries are: the client gets the same bytes as by the long way, and its session
+is left the same.
 
 Each situation is set up twice. The subscriptions of the second time do not call themselves plain, which is what the
 short way asks for first.
@@ -8,6 +8,7 @@ short way asks for first.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
@@ -20,6 +21,7 @@ from recado.broker.holds import CONGESTED
 from recado.broker.listener import Listener
 from recado.broker.publication import Publication
 from recado.broker.server import Server
+from recado.broker.storage import Delivery
 from recado.mqtt.packets import MQTT_3_1_1, MQTT_5
 from recado.mqtt.properties import PropertyId
 from recado.mqtt.session import LogCursor, Session
@@ -122,6 +124,11 @@ def takes_aliases_and_small_packets(server: Server, wire: Wire, session: Session
     takes_small_packets(server, wire, session)
 
 
+def has_more_to_get_again(server: Server, wire: Wire, session: Session) -> None:
+    again = Publication(TOPIC, b"again", 1, POSITION - 1)
+    wire.redeliveries = deque([Delivery(session.sending(again, 1), again, 1, False, ())])
+
+
 def is_at_rest(server: Server, wire: Wire, session: Session) -> None:
     pass
 
@@ -143,6 +150,7 @@ SITUATIONS: list[Situation] = [
     messages_wait,
     messages_wait_and_the_window_is_full,
     storage_has_more,
+    has_more_to_get_again,
     is_behind,
     is_behind_elsewhere,
     has_read_up_to_here,
@@ -177,7 +185,7 @@ def readers() -> Iterator[Reader]:
         SITUATIONS, range(len(OPTIONS)), (MQTT_3_1_1, MQTT_5), (0, 1, 2), (False, True)
     ):
         is_possible = level == MQTT_5 or not (option or situation in ALIASES)
-        if is_possible and (is_kept or situation not in (is_away, storage_has_more)):
+        if is_possible and (is_kept or situation not in (is_away, storage_has_more, has_more_to_get_again)):
             yield Reader(situation, qos, level, is_kept, option)
 
 
@@ -235,6 +243,7 @@ def state_of(server: Server, session: Session, wire: Wire) -> dict[str, Any]:
     state = {name: plain(getattr(session, name)) for name in slots}
     state["moved"] = dict(server.cursors._moved.get(session, {}))
     state["connection"] = (wire.held, wire.is_shut, wire.aliases, wire.handed_over, wire.is_reading)
+    state["again"] = plain(wire.redeliveries)
     state["bytes"] = bytes(wire.to_client)
     return state
 

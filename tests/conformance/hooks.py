@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from recado.broker.hooks import ROUTE, Challenge, Identity, LogPage, Outcome, Refused
-from recado.broker.publication import Publication
+from recado.broker.publication import Place, Publication
 from recado.broker.server import Server, Settle
 from recado.mqtt.packets import Connect, Publish, SubscriptionRequest
 from recado.mqtt.properties import PropertyId
@@ -27,7 +27,7 @@ REASON = "no " * 60
 class OpenHooks:
     server: Server
     shared_subscriptions = True
-    on_acknowledged: Callable[[Session, Publication], None] | None = None
+    on_acknowledged: Callable[[Session, Publication | Place], None] | None = None
     may_receive: Callable[[Session, str], bool] | None = None
 
     def __init__(self) -> None:

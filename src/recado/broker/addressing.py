@@ -23,6 +23,7 @@ def publish_to(server: Server, publication: Publication, audience: frozenset[str
     counters = server.counters
     level = qos = -1
     head = tail = b""
+    held = publication.held()
     for session, subscription in server.router.matches(publication.topic_name, audience):
         connection = session.connection
         granted_qos = subscription.qos if subscription.qos < publication.qos else publication.qos
@@ -48,7 +49,7 @@ def publish_to(server: Server, publication: Publication, audience: frozenset[str
                         continue
                     if len(session.inflight) < session.receive_maximum:
                         counters.delivered += 1
-                        connection.write(head + session.sending(publication, qos).to_bytes(2) + tail)
+                        connection.write(head + session.sending(held, qos).to_bytes(2) + tail)
                         continue
             _send(server, subscription, publication, granted_qos, origin)
         except Exception:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from recado.broker.publication import Publication
+from recado.broker.publication import Place
 from recado.broker.storage import Change, InFlight, SaveCursor
 from recado.mqtt.session import Session
 
@@ -74,7 +74,7 @@ class Cursors:
         if topics is None or not session.key:
             return []
         for publication in session.inflight.values():
-            if isinstance(publication, Publication) and publication.position is not None:
+            if isinstance(publication, Place) and publication.position is not None:
                 unacknowledged = publication.position
                 if topics.get(publication.topic_name, 0) >= unacknowledged:
                     topics[publication.topic_name] = unacknowledged - 1
@@ -89,7 +89,5 @@ def in_flight(session: Session) -> list[Change]:
     return [
         InFlight(session.key, packet_id, publication.topic_name, publication.position, 1)
         for packet_id, publication in session.inflight.items()
-        if packet_id not in session.exactly_once
-        and isinstance(publication, Publication)
-        and publication.position is not None
+        if packet_id not in session.exactly_once and isinstance(publication, Place) and publication.position is not None
     ]

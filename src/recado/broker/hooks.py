@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from recado.broker.publication import Publication
+from recado.broker.publication import Place, Publication
 from recado.mqtt.packets import Connect, Publish, SubscriptionRequest
 from recado.mqtt.reason_codes import ReasonCode
 from recado.mqtt.session import Session
@@ -64,8 +64,9 @@ class Hooks(Protocol):
         """Whether `$share/...` may be subscribed to at all; an MQTT 5 client is told at CONNECT."""
 
     @property
-    def on_acknowledged(self) -> Callable[[Session, Publication], None] | None:
-        """Called when a client has a publication that is followed: its PUBACK or PUBCOMP came."""
+    def on_acknowledged(self) -> Callable[[Session, Publication | Place], None] | None:
+        """Called when a client has a publication that is followed: its PUBACK or PUBCOMP came. Of one of a log only its
+        place is left by then."""
 
     @property
     def may_receive(self) -> Callable[[Session, str], bool] | None:

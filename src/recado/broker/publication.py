@@ -13,7 +13,19 @@ from recado.mqtt.properties import EMPTY_PROPERTIES, Properties, PropertyId
 Frame = tuple[bytes, bytes]
 
 _FRAMES_MAX = 16  # clients choose identifiers, and a frame has the whole payload
+_START_BYTES = 128
 _PAIR_BYTES = 200  # what a user property takes beside its text: two strings and a tuple
+
+
+class Place(msgspec.Struct, frozen=True, eq=False):
+    """What is remembered of a publication of a log while it is in flight: where it is, and not what it says. `start`
+    has its payload's first bytes; `position` is None once it says nothing any more of how far the session is."""
+
+    topic_name: str
+    position: int | None
+    is_followed: bool
+    is_last: bool
+    start: bytes
 
 
 class Publication(msgspec.Struct, eq=False):
@@ -37,6 +49,7 @@ class Publication(msgspec.Struct, eq=False):
     frames: dict[Any, Frame] = {}
     frames_max: int = _FRAMES_MAX
     _size: int = 0
+    _place: Place | None = None
 
     @property
     def size(self) -> int:
@@ -44,6 +57,15 @@ class Publication(msgspec.Struct, eq=False):
         if not self._size:
             self._size = len(self.payload) + _text_bytes(self.topic_name) + _properties_bytes(self.properties)
         return self._size
+
+    def held(self) -> Publication | Place:
+        """What a session holds of it while it is in flight."""
+        if self.position is None:
+            return self
+        if self._place is None:
+            start = self.payload[:_START_BYTES]
+            self._place = Place(self.topic_name, self.position, self.is_followed, self.is_last, start)
+        return self._place
 
     def as_retained(self) -> Publication:
         """The same, to be kept as long as it is retained: it has one form at most at a time, the last one."""

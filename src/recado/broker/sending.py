@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from recado.broker.holds import CONGESTED
-from recado.broker.publication import Frame, Publication
+from recado.broker.publication import Frame, Place, Publication
 from recado.broker.storage import Acknowledged, Delivery, Entry, InFlight, Released
 from recado.mqtt.codec import dup_head, encode, pubrel_bytes
 from recado.mqtt.packets import MQTT_5, Puback, Pubcomp, Pubrec, Pubrel
@@ -88,7 +88,7 @@ def _send_of_log(
         return True
     if len(session.inflight) > len(session.exactly_once) and _is_in_flight_at_qos_1(session, publication.topic_name):
         return False  # what is stored of QoS 2 counts as had, and all that is before it
-    delivery = Delivery(session.sending(publication, 2), publication, 2, False, identifiers)
+    delivery = Delivery(session.sending(publication.held(), 2), publication, 2, False, identifiers)
     position = publication.position
     assert position is not None
     if connection.handed_over is None:
@@ -111,7 +111,8 @@ def _send_if_stored(connection: Connection, session: Session, delivery: Delivery
     if not is_stored:
         connection.cannot_write()  # the next connection reads it from the log
     elif session.connection is connection and not connection.is_closing():
-        if session.inflight.get(delivery.packet_id) is delivery.publication:
+        assert delivery.publication is not None
+        if session.inflight.get(delivery.packet_id) is delivery.publication.held():
             send_stored(connection, delivery)
         else:
             _drop_stored(connection, session, delivery.packet_id)  # its log was closed to the client meanwhile
@@ -181,7 +182,7 @@ def _send(
         return
     connection.server.counters.delivered += 1
     if qos:
-        connection.write(head + session.sending(publication, qos).to_bytes(2) + tail)
+        connection.write(head + session.sending(publication.held(), qos).to_bytes(2) + tail)
     else:
         connection.write(head + tail)
 
@@ -291,7 +292,7 @@ def send_again(connection: Connection, session: Session) -> None:
     if not redeliveries:
         return
     unsent = sum(1 for each in redeliveries if each.publication is not None)
-    while redeliveries:
+    while redeliveries and not connection.held & CONGESTED:
         packet_id, publication, *_ = redeliveries[0]
         if publication is not None:
             if len(session.inflight) - unsent >= session.receive_maximum:
@@ -301,15 +302,16 @@ def send_again(connection: Connection, session: Session) -> None:
         if packet_id not in session.inflight or (publication is not None and session.exactly_once.get(packet_id)):
             continue  # the client has acknowledged it meanwhile: it had it from the last connection
         send_stored(connection, delivery, is_late=True, is_again=True)
-    connection.redeliveries = None
+    if not redeliveries:
+        connection.redeliveries = None
 
 
 def forget_places(session: Session, topic_name: str) -> None:
-    """The session leaves this log, or goes back in it: what is in flight says nothing of how far it is, and what is
-    not sent yet is not."""
-    for packet_id, publication in session.inflight.items():
-        if not session.exactly_once.get(packet_id) and publication.topic_name == topic_name:
-            session.inflight[packet_id] = msgspec.structs.replace(publication, position=None)
+    """The session leaves this log, or goes back in it: what is in flight says nothing of how far it is. What is not
+    sent yet is not: its place is another one then, by which `_send_if_stored` knows."""
+    for packet_id, place in session.inflight.items():
+        if isinstance(place, Place) and place.topic_name == topic_name:
+            session.inflight[packet_id] = msgspec.structs.replace(place, position=None)
     if session.connection is not None and session.connection.handed_over is not None:
         session.connection.handed_over.pop(topic_name, None)
 
@@ -428,14 +430,16 @@ def take_pubcomp(connection: Connection, packet_id: int) -> None:
         _over(connection, session, packet_id)
 
 
-def _tell_acknowledged(connection: Connection, session: Session, publication: Publication) -> None:
+def _tell_acknowledged(connection: Connection, session: Session, publication: Publication | Place) -> None:
     """The client has it at PUBREC already; that is when a session that is kept lets go of it."""
     server = connection.server
     if server.on_acknowledged is not None and publication is not RELEASED and publication.is_followed:
         server.on_acknowledged(session, publication)
 
 
-def _over(connection: Connection, session: Session, packet_id: int, at_qos_1: Publication | None = None) -> None:
+def _over(
+    connection: Connection, session: Session, packet_id: int, at_qos_1: Publication | Place | None = None
+) -> None:
     """A publish is not in flight any more: there may be room for what waited."""
     server = connection.server
     if session.key:

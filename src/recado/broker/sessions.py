@@ -290,7 +290,10 @@ class Sessions:
         session.will = connect.will  # [MQTT5-3.1.2-7] [MQTT5-3.1.3-9] [MQTT311-3.1.2-8]
         session.connection = connection
         self._server.router.attached(session)
-        inflight = [(each.packet_id, each.publication or RELEASED, each.qos) for each in flows.inflight]
+        inflight = [
+            (each.packet_id, RELEASED if each.publication is None else each.publication.held(), each.qos)
+            for each in flows.inflight
+        ]
         session.resume(inflight, flows.received)
         self._resume_logs(session, flows)
         # PUBRELs first: a publish waits for room in Receive Maximum, which PUBCOMP makes.

@@ -14,7 +14,7 @@ from typing import Final
 from recado.broker.acl import ANONYMOUS, Acl
 from recado.broker.hooks import ROUTE, Challenge, Identity, LogPage, Outcome, Refused
 from recado.broker.passwords import PasswordChecks, TooManyChecks
-from recado.broker.publication import Publication
+from recado.broker.publication import Place, Publication
 from recado.broker.refusal_log import fields, fields_of
 from recado.mqtt.packets import Connect, Publish, SubscriptionRequest
 from recado.mqtt.properties import PropertyId
@@ -42,7 +42,7 @@ class StandaloneHooks:
         allow_anonymous: bool = False,
         acl: Acl | None = None,
     ) -> None:
-        self.on_acknowledged: Callable[[Session, Publication], None] | None = None
+        self.on_acknowledged: Callable[[Session, Publication | Place], None] | None = None
         self.may_receive: Callable[[Session, str], bool] | None = None
         self._passwords = passwords
         self._verify_token = verify_token

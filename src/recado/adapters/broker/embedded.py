@@ -18,7 +18,7 @@ import msgspec
 from recado.adapters.broker.recent_events import RecentEvents
 from recado.broker.hooks import Challenge, Identity, LogPage, Outcome, Refused
 from recado.broker.limits import BrokerLimits
-from recado.broker.publication import Publication
+from recado.broker.publication import Place, Publication
 from recado.broker.server import Server, Settle
 from recado.broker.storage import Storage
 from recado.chat import actions
@@ -162,10 +162,10 @@ class EmbeddedBroker:
             self._connected.remove(session)
             self.chat.presence.disconnected(session.user)
 
-    def on_acknowledged(self, session: Session, publication: Publication) -> None:
-        position = publication.position
-        if position is not None:
-            self.chat.receipts.delivered(session.user, publication.topic_name[2:], position, publication.payload)
+    def on_acknowledged(self, session: Session, publication: Publication | Place) -> None:
+        if isinstance(publication, Place) and publication.position is not None:
+            conversation = publication.topic_name[2:]
+            self.chat.receipts.delivered(session.user, conversation, publication.position, publication.start)
 
     async def authorize_subscription(self, session: Session, subscription: SubscriptionRequest) -> ReasonCode:
         topic_filter = subscription.topic_filter

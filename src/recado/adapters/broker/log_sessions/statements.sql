@@ -31,9 +31,10 @@ INSERT INTO cursors (session, conversation, seq)
 SELECT s.key, c.key, c.last_seq FROM sessions s JOIN conversations c ON c.id = ?2 WHERE s.key = ?1
 ON CONFLICT (session, conversation) DO UPDATE SET seq = excluded.seq;
 
--- start_after: from a seq on, whatever was before; a member may ask for what is older than its membership
+-- start_after: from a seq on, at most from the end, whatever was before; a member may ask for what is older than its
+-- membership
 INSERT INTO cursors (session, conversation, seq, joined_seq)
-SELECT s.key, c.key, ?3, m.joined_seq
+SELECT s.key, c.key, min(?3, c.last_seq), m.joined_seq
 FROM sessions s JOIN conversations c ON c.id = ?2 JOIN members m ON m.conversation = c.key AND m.user = s.user
 WHERE s.key = ?1
 ON CONFLICT (session, conversation) DO UPDATE SET seq = excluded.seq, joined_seq = excluded.joined_seq;
@@ -71,13 +72,17 @@ SELECT session, topic_filter, qos, no_local, retain_as_published, retain_handlin
 -- last_key: the largest ever, of sessions that are gone too
 SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'sessions'), 0);
 
--- inflight_of: what a session may still read of what is in flight, and the packet ids of what was released, in order
-SELECT i.packet_id, i.qos, c.id, i.conversation, i.seq
+-- inflight_of: what a session may still read of what is in flight, and the packet ids of what was released, in order; a
+-- change shows the body that its message has now
+SELECT i.packet_id, i.qos, c.id,
+    e.seq, e.at, e.sender, e.type, e.id, coalesce(e.body, t.body), e.detail, e.target, e.edited_at
 FROM inflight i
 JOIN sessions s ON s.key = i.session
 LEFT JOIN conversations c ON c.key = i.conversation
 LEFT JOIN members m ON m.conversation = i.conversation AND m.user = s.user
-WHERE i.session = ? AND (i.conversation IS NULL OR m.key IS NOT NULL)
+LEFT JOIN events e ON e.conversation = i.conversation AND e.seq = i.seq
+LEFT JOIN events t ON t.conversation = e.conversation AND t.seq = e.target
+WHERE i.session = ? AND (i.conversation IS NULL OR (m.key IS NOT NULL AND e.seq IS NOT NULL))
 ORDER BY i.place;
 
 -- release_closed: at QoS 2 the client may have what it may not read any more, and know it by its packet id

@@ -13,7 +13,6 @@ import msgspec
 from recado.adapters.broker.log_sessions.statements import SQL
 from recado.adapters.broker.sqlite.rows import session_of, subscription_of, will_bytes
 from recado.adapters.store.sqlite.rows import Row, event_of
-from recado.adapters.store.sqlite.statements import SQL as LOG_SQL
 from recado.broker.publication import Publication
 from recado.broker.storage import (
     Acknowledged,
@@ -165,7 +164,10 @@ def resume(db: apsw.Connection, key: int, own_max: int) -> Resumed:
     """What was in flight as it reads now, as far as the user may read it now. What is handed over is deleted here."""
     db.execute(SQL["release_closed"], (key,))
     rows: list[Row] = db.execute(SQL["inflight_of"], (key,)).fetchall()
-    inflight = [Delivery(packet_id, _publication(db, *where), qos, False, ()) for packet_id, qos, *where in rows]
+    inflight = [
+        Delivery(packet_id, _publication(conversation, event), qos, False, ())
+        for packet_id, qos, conversation, *event in rows
+    ]
     db.execute(SQL["delete_taken_up"], (key,))
     received = [packet_id for (packet_id,) in db.execute(SQL["received_of"], (key,))]
     return Resumed(inflight, received, _behind(db, key, own_max))
@@ -184,8 +186,7 @@ def _behind(db: apsw.Connection, key: int, own_max: int) -> list[LogPosition]:
     return [LogPosition(_ROOT + each, had, last, frozenset(own.get(each, ()))) for each, had, last in rows]
 
 
-def _publication(db: apsw.Connection, conversation: str | None, log: int | None, seq: int | None) -> Publication | None:
-    if conversation is None or seq is None:
+def _publication(conversation: str | None, event: Sequence[Any]) -> Publication | None:
+    if conversation is None:
         return None
-    (row,) = db.execute(LOG_SQL["events_after"], (log, seq - 1, seq + 1, 1)).fetchall()
-    return Publication(_ROOT + conversation, encode_event(event_of(row)), _QOS_MAX, seq)
+    return Publication(_ROOT + conversation, encode_event(event_of(tuple(event))), _QOS_MAX, event[0])
