@@ -247,5 +247,5 @@ class Broker(Protocol):
     def signal(self, conversation: str, recipients: frozenset[str], payload: bytes) -> None:
         """Send a hint that nothing depends on: to who is there now and has room."""
 
-    def disconnect(self, user: str) -> None:
+    async def disconnect(self, user: str) -> None:
         """End the user's connections now, and the sessions that would outlive them."""

@@ -271,7 +271,7 @@ class Told:
     def publish_to(self, publication: Publication, recipients: frozenset[str], origin: object = None) -> None:
         self.asked.append(("publish", publication.topic_name, publication.payload, recipients))
 
-    def end_sessions(self, user: str, reason_code: ReasonCode, text: str) -> None:
+    async def end_sessions(self, user: str, reason_code: ReasonCode, text: str) -> None:
         self.asked.append(("end", user, reason_code))
 
 
@@ -291,5 +291,5 @@ async def test_an_erased_conversation_is_replayed_to_nobody_any_more_and_its_end
 async def test_a_user_who_is_cut_off_is_told_that_somebody_decided_so(broker: EmbeddedBroker) -> None:
     told = Told()
     broker.server = cast(Any, told)
-    broker.disconnect("ana")
+    await broker.disconnect("ana")
     assert told.asked == [("end", "ana", ReasonCode.ADMINISTRATIVE_ACTION)]

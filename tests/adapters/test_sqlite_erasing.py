@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import apsw
 import pytest
@@ -120,7 +121,8 @@ async def test_what_sessions_kept_of_an_erased_conversation_goes_in_chunks_as_it
 
     def clear(writer: Writer) -> bool:
         may_be_more = writer.clear_log(1, chunk)
-        left.append(writer.db.execute(of_the_log).fetchall()[0][0])
+        ((rows,),) = writer.db.execute(of_the_log).fetchall()
+        left.append(cast(int, rows))
         return may_be_more
 
     while await store._write(clear):

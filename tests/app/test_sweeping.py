@@ -64,8 +64,18 @@ async def test_a_server_erases_what_is_past_its_retention_and_keeps_the_rest(tmp
 async def test_without_retention_everything_is_kept(tmp_path: Path) -> None:
     await fill(tmp_path / "recado.db")
     store = SqliteStore.open(tmp_path / "recado.db", DEFAULT.store)
-    async with sweeping(store, lambda: 2**52, None, 0.001):
-        await asyncio.sleep(0.02)
+    begun = 0
+    third = asyncio.Event()
+
+    def now_ms() -> int:
+        nonlocal begun
+        begun += 1
+        if begun == 3:
+            third.set()
+        return 2**52
+
+    async with sweeping(store, now_ms, None, 0.001), asyncio.timeout(TIMEOUT_S):
+        await third.wait()
     assert [event.body for event in await whole_log(store)] == ["hi", "hi"]
     await store.close()
 

@@ -32,7 +32,7 @@ class RecordingBroker:
     def signal(self, conversation: str, recipients: frozenset[str], payload: bytes) -> None:
         self.signals.append((conversation, recipients, payload))
 
-    def disconnect(self, user: str) -> None:
+    async def disconnect(self, user: str) -> None:
         self.disconnected.append(user)
 
 

@@ -395,6 +395,7 @@ async def test_a_read_mark_that_nobody_waits_for_any_more_fails_in_silence(reads
     await turns()
     store.answers.pop().set_exception(Unavailable("the disk is full"))
     await turns()
+    del marking
     gc.collect()
     assert said == []
 

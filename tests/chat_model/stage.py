@@ -57,6 +57,7 @@ EXPECTED_REFUSALS = {
     "NOT_AUTHORIZED",
 }
 _START_S = 1_800_000_000
+_TURNS_MAX = 100
 
 
 class _Loop(asyncio.SelectorEventLoop):
@@ -68,6 +69,10 @@ class _Loop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._now()
+
+    def is_idle(self) -> bool:
+        """Whether nothing happens any more unless time passes or something comes."""
+        return not self._ready  # type: ignore[attr-defined]
 
 
 class _Records(logging.Handler):
@@ -170,8 +175,13 @@ class Stage:
             raise self.expected.broken[0]
 
     async def _settle(self) -> None:
-        for _ in range(12):  # more than any chain of tasks and callbacks takes
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, _Loop)
+        for _ in range(_TURNS_MAX):
             await asyncio.sleep(0)
+            if loop.is_idle():
+                break
+        assert loop.is_idle(), "the server does not come to rest"
         self.expected.is_telling.clear()
 
     def lose(self, member: Member) -> None:

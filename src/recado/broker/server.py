@@ -32,11 +32,13 @@ from recado.broker.sending import PendingDelivery
 from recado.broker.sessions import Sessions
 from recado.broker.storage import (
     Change,
+    EndSession,
     Enqueue,
     Entry,
     QueueStorage,
     Received,
     Storage,
+    StorageFailed,
 )
 from recado.broker.sys_topics import SysTopics
 from recado.mqtt.packets import Publish, Will
@@ -173,11 +175,16 @@ class Server:
             if cut_off is not None:
                 cut_off.disconnect(reason_code, text)
 
-    def end_sessions(self, user: str, reason_code: ReasonCode, text: str) -> None:
-        """Cut off the connections of a user, and end the sessions that would outlive them."""
+    async def end_sessions(self, user: str, reason_code: ReasonCode, text: str) -> None:
+        """Cut off the connections of a user, and end the sessions that would outlive them: for good, when it returns.
+        Raises StorageFailed if that could not be stored; it is tried again as long as the server runs."""
         self.disconnect_user(user, reason_code, text)
-        for session in self.sessions.of(user):
+        ended = self.sessions.of(user)
+        for session in ended:
             self.sessions.end(session)
+        kept = [EndSession(session.key) for session in ended if session.key]
+        if kept and not await self.commit(kept):
+            raise StorageFailed("the end of the sessions could not be stored")
 
     def cut_off(self, connection: Connection, reason_code: ReasonCode, text: str) -> None:
         """Disconnect once the fan-out that is going on is over: it may not lose a session under its hands."""

@@ -178,18 +178,19 @@ async def erase_user(chat: Chat, principal: Principal, user: str) -> None:
     again meanwhile is cut off at the end, also if that failed."""
     principal.require_host()
     check_id(user, "user id")
-    chat.broker.disconnect(user)
+    await chat.broker.disconnect(user)
     try:
         await chat.store.erase_user(user, chat.now_ms())
     finally:
-        chat.broker.disconnect(user)
+        await chat.broker.disconnect(user)
 
 
 async def end_sessions(chat: Chat, principal: Principal, user: str) -> None:
-    """Host only: cut off the user's connections now, and end its kept sessions. It may connect again."""
+    """Host only: cut off the user's connections now, and end its kept sessions for good. It may connect again. Raises
+    Unavailable if their end could not be stored."""
     principal.require_host()
     check_id(user, "user id")
-    chat.broker.disconnect(user)
+    await chat.broker.disconnect(user)
 
 
 async def read_receipts(chat: Chat, principal: Principal, conversation: str) -> list[Receipt]:

@@ -89,7 +89,7 @@ class Feed:
                 if listener.kind != "poll" and listener.follows(conversation):
                     self.signals_dropped += not listener.signal(conversation, payload)
 
-    def disconnect(self, user: str) -> None:
+    async def disconnect(self, user: str) -> None:
         for listener in self._listeners.get(user, ()):
             listener.end(Forbidden("the host application ended your sessions"))
 

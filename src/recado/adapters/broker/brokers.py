@@ -1,5 +1,6 @@
 """Several brokers as one: MQTT's connections and the readers over HTTP."""
 
+import asyncio
 from collections.abc import Sequence
 
 from recado.chat.event import Committed
@@ -20,6 +21,5 @@ class Brokers:
         for broker in self._brokers:
             broker.signal(conversation, recipients, payload)
 
-    def disconnect(self, user: str) -> None:
-        for broker in self._brokers:
-            broker.disconnect(user)
+    async def disconnect(self, user: str) -> None:
+        await asyncio.gather(*(broker.disconnect(user) for broker in self._brokers))

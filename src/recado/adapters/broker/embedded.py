@@ -20,7 +20,7 @@ from recado.broker.hooks import Challenge, Identity, LogPage, Outcome, Refused
 from recado.broker.limits import BrokerLimits
 from recado.broker.publication import Place, Publication
 from recado.broker.server import Server, Settle
-from recado.broker.storage import Storage
+from recado.broker.storage import Storage, StorageFailed
 from recado.chat import actions
 from recado.chat.actions import SEQ_MAX, Chat
 from recado.chat.errors import ChatError, Invalid, NotFound, Unauthenticated, Unavailable
@@ -109,8 +109,12 @@ class EmbeddedBroker:
     def signal(self, conversation: str, recipients: frozenset[str], payload: bytes) -> None:
         self.server.publish_to(Publication(f"c/{conversation}/live", payload, 0), recipients)
 
-    def disconnect(self, user: str) -> None:
-        self.server.end_sessions(user, ReasonCode.ADMINISTRATIVE_ACTION, "the host application ended your sessions")
+    async def disconnect(self, user: str) -> None:
+        text = "the host application ended your sessions"
+        try:
+            await self.server.end_sessions(user, ReasonCode.ADMINISTRATIVE_ACTION, text)
+        except StorageFailed:
+            raise Unavailable("the end of the user's sessions could not be stored; try again") from None
 
     def recent(self, conversation: str, after: int, limit: int) -> LogPage | None:
         """The entries past a seq, if they are in memory."""

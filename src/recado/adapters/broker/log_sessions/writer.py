@@ -4,7 +4,10 @@ A session that subscribes starts at the ends of the logs that its filter matches
 those already; one that unsubscribes from them forgets how far it was.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any
 
 import apsw
@@ -43,43 +46,49 @@ _QOS_MAX = 2
 
 
 def apply(db: apsw.Connection, changes: Sequence[Change]) -> None:
+    reaches: dict[int, _Reach] = {}  # read once, however many subscriptions change
     for change in changes:
-        _APPLY[type(change)](db, change)
+        if isinstance(change, SaveSubscription | DeleteSubscription):
+            reach = reaches.get(change.key)
+            if reach is None:
+                reach = reaches[change.key] = _reach_of(db, change.key)
+            if isinstance(change, SaveSubscription):
+                _save_subscription(db, change, reach)
+            else:
+                _delete_subscription(db, change, reach)
+        else:
+            _APPLY[type(change)](db, change)
 
 
 def _save_session(db: apsw.Connection, session: SaveSession) -> None:
     db.execute(SQL["save_session"], (*session[:-1], will_bytes(session.will)))
 
 
-def _save_subscription(db: apsw.Connection, change: SaveSubscription) -> None:
-    asked = change.subscription
+def _save_subscription(db: apsw.Connection, change: SaveSubscription, reach: _Reach) -> None:
+    asked, key = change.subscription, change.key
+    logs = _logs_of(asked.topic_filter)
+    is_known = reach.discard(asked.topic_filter)
+    had_everything = reach.has_everything() or (is_known and logs == _EVERYTHING)
     if asked.qos:
-        _start(db, change.key, asked.topic_filter)
+        if logs == _EVERYTHING and not had_everything:
+            db.execute(SQL["start_in_all"], (key, msgspec.json.encode(sorted(reach.conversations())).decode()))
+        elif logs and logs != _EVERYTHING and not (had_everything or is_known or logs in reach.conversations()):
+            db.execute(SQL["start_in_one"], (key, logs))
+        reach.add(asked.topic_filter)
     granted = (asked.qos, asked.no_local, asked.retain_as_published, asked.retain_handling, change.identifier)
-    db.execute(SQL["save_subscription"], (change.key, asked.topic_filter, *granted))
+    db.execute(SQL["save_subscription"], (key, asked.topic_filter, *granted))
 
 
-def _start(db: apsw.Connection, key: int, topic_filter: str) -> None:
-    had = _Reach(_acknowledging_filters(db, key))
-    wanted = _Reach([topic_filter])
-    if had.everything:
-        return
-    if wanted.everything:
-        db.execute(SQL["start_in_all"], (key, msgspec.json.encode(sorted(had.conversations)).decode()))
-    for conversation in wanted.conversations - had.conversations:
-        db.execute(SQL["start_in_one"], (key, conversation))
-
-
-def _delete_subscription(db: apsw.Connection, change: DeleteSubscription) -> None:
-    had = _Reach(_acknowledging_filters(db, change.key))
+def _delete_subscription(db: apsw.Connection, change: DeleteSubscription, reach: _Reach) -> None:
+    key, topic_filter = change
+    logs = _logs_of(topic_filter)
     db.execute(SQL["delete_subscription"], change)
-    left = _Reach(_acknowledging_filters(db, change.key))
-    if left.everything:
+    if not reach.discard(topic_filter) or reach.has_everything():
         return
-    if had.everything:
-        db.execute(SQL["forget_all"], (change.key, msgspec.json.encode(sorted(left.conversations)).decode()))
-    for conversation in had.conversations - left.conversations:
-        db.execute(SQL["forget_one"], (change.key, conversation))
+    if logs == _EVERYTHING:
+        db.execute(SQL["forget_all"], (key, msgspec.json.encode(sorted(reach.conversations())).decode()))
+    elif logs and logs not in reach.conversations():
+        db.execute(SQL["forget_one"], (key, logs))
 
 
 def _save_inflight(db: apsw.Connection, change: InFlight) -> None:
@@ -114,8 +123,6 @@ def _run(statement: str) -> Callable[[apsw.Connection, Any], None]:
 _APPLY: dict[type, Callable[[apsw.Connection, Any], None]] = {
     SaveSession: _save_session,
     EndSession: _run("end_session"),
-    SaveSubscription: _save_subscription,
-    DeleteSubscription: _delete_subscription,
     InFlight: _save_inflight,
     SaveCursor: _save_cursor,
     StartAfter: _start_after,
@@ -126,22 +133,49 @@ _APPLY: dict[type, Callable[[apsw.Connection, Any], None]] = {
 }
 
 
+_EVERYTHING = "*"  # no conversation's id
+
+
+def _logs_of(topic_filter: str) -> str | None:
+    """Which logs a topic filter matches: everything, one conversation, or none."""
+    conversation = topic_filter.removesuffix("/#").split("/")[1:2]
+    if not conversation or has_wildcard(conversation[0]):
+        return _EVERYTHING if matches(topic_filter, _ROOT + "any") else None
+    return conversation[0] if matches(topic_filter, _ROOT + conversation[0]) else None
+
+
 class _Reach:
-    """Which logs some topic filters match: everything, or these conversations."""
+    """Which logs a session's filters of QoS 1 and 2 match, and how many of them each."""
 
     def __init__(self, topic_filters: Iterable[str]) -> None:
-        self.everything = False
-        self.conversations: set[str] = set()
-        for topic_filter in topic_filters:
-            conversation = topic_filter.removesuffix("/#").split("/")[1:2]
-            if not conversation or has_wildcard(conversation[0]):
-                self.everything = self.everything or matches(topic_filter, _ROOT + "any")
-            elif matches(topic_filter, _ROOT + conversation[0]):
-                self.conversations.add(conversation[0])
+        self._filters = set(topic_filters)
+        self._logs = Counter(filter(None, map(_logs_of, self._filters)))
+
+    def has_everything(self) -> bool:
+        return _EVERYTHING in self._logs
+
+    def conversations(self) -> Set[str]:
+        return self._logs.keys()
+
+    def add(self, topic_filter: str) -> None:
+        self._filters.add(topic_filter)
+        if logs := _logs_of(topic_filter):
+            self._logs[logs] += 1
+
+    def discard(self, topic_filter: str) -> bool:
+        """True if it was there."""
+        if topic_filter not in self._filters:
+            return False
+        self._filters.discard(topic_filter)
+        if logs := _logs_of(topic_filter):
+            self._logs[logs] -= 1
+            if not self._logs[logs]:
+                del self._logs[logs]
+        return True
 
 
-def _acknowledging_filters(db: apsw.Connection, key: int) -> list[str]:
-    return [topic_filter for (topic_filter,) in db.execute(SQL["acknowledging_filters"], (key,))]
+def _reach_of(db: apsw.Connection, key: int) -> _Reach:
+    return _Reach(topic_filter for (topic_filter,) in db.execute(SQL["acknowledging_filters"], (key,)))
 
 
 # Reads
@@ -177,12 +211,13 @@ def _behind(db: apsw.Connection, key: int, own_max: int) -> list[LogPosition]:
     own: dict[str, set[int]] = {}
     for conversation, seq in db.execute(SQL["own_of"], (key, own_max)):
         own.setdefault(conversation, set()).add(seq)
-    reach = _Reach(_acknowledging_filters(db, key))
+    reach = _reach_of(db, key)
     rows: list[Row] = []
-    if reach.everything:
+    if reach.has_everything():
         rows += db.execute(SQL["behind"], (key,))
-    for conversation in () if reach.everything else reach.conversations:
-        rows += db.execute(SQL["behind_in"], (key, conversation))
+    else:
+        for conversation in reach.conversations():
+            rows += db.execute(SQL["behind_in"], (key, conversation))
     return [LogPosition(_ROOT + each, had, last, frozenset(own.get(each, ()))) for each, had, last in rows]
 
 
