@@ -293,3 +293,16 @@ async def test_an_erased_conversation_has_no_members_also_for_a_read_that_was_un
     late.apply([erased])
     store.reads["c"][-1].set_result(Membership(PAIR, 1))
     assert await asking == frozenset()
+
+
+async def test_who_asks_between_the_end_of_a_read_and_its_callback_gets_the_answer(store: SlowStore) -> None:
+    """Nobody may wait for a read that is done: that takes no turn of the loop, so the callback would never get one."""
+    cache = new_cache(store)
+    first = asyncio.ensure_future(cache.members("c"))
+    await settle()
+    store.reads["c"][-1].set_result(Membership(PAIR, 1))
+    await asyncio.sleep(0)
+    assert cache._reads["c"].done()
+    assert await cache.members("c") == PAIR
+    assert await first == PAIR
+    assert len(store.reads["c"]) == 1

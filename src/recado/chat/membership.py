@@ -52,6 +52,8 @@ class MembershipCache:
         if read is None:
             read = self._reads[conversation] = asyncio.ensure_future(self._store.membership(conversation))
             read.add_done_callback(partial(self._take, conversation))
+        if read.done():
+            self._take(conversation, read)  # its callback has not had its turn yet, and gets none if nobody waits
         await asyncio.shield(read)
 
     def _take(self, conversation: str, read: asyncio.Future[Membership]) -> None:
