@@ -3,7 +3,7 @@
 With `recado serve` running (see host_app.py) and RECADO_API_KEY in the environment:
 
     curl -X PUT -H "Authorization: Bearer $RECADO_API_KEY" \
-      -d '{"members": ["ana", "helper"]}' http://127.0.0.1:8000/v1/conversations/order-4711
+      -d '{"members": ["ana", "helper"]}' http://127.0.0.1:8000/v1/conversations/order-4712
     python examples/answering_bot.py
 
 Then write as ana: "Is it in stock?"

@@ -102,12 +102,15 @@ async def test_what_was_read_was_delivered(store: Store) -> None:
     assert await receipts(store, "bruno") == [Receipt("ana", 0, 0), Receipt("bruno", 3, 2)]
 
 
-async def test_a_new_member_has_got_what_was_there(store: Store) -> None:
+async def test_a_new_member_has_nothing_until_it_has_its_own_joining(store: Store) -> None:
+    """Nobody is to think that a message was read by who came later and looked at nothing."""
     await create(store, "ana")
     await send(store, "ana", "1")
     await store.put_member("c", "bruno", None, 3_000, MEMBERS_MAX)
+    assert await receipts(store) == [Receipt("ana", 0, 0), Receipt("bruno", 0, 0)]
 
-    assert await receipts(store) == [Receipt("ana", 0, 0), Receipt("bruno", 1, 1)]
+    await mark(store, ("bruno", 2))
+    assert await receipts(store) == [Receipt("ana", 0, 0), Receipt("bruno", 2, 0)]
 
 
 async def test_receipts_are_for_members_and_the_host(store: Store) -> None:

@@ -89,8 +89,11 @@ UPDATE members SET delivered_up_to = ?1 WHERE conversation = ?2 AND user = ?3 AN
 -- senders_among: who sent the messages past one seq and up to another
 SELECT DISTINCT sender FROM events WHERE conversation = ? AND seq > ? AND seq <= ? AND type IS NULL;
 
--- receipts: each member's cursors, in the order of joining
-SELECT user, delivered_up_to, read_up_to FROM members WHERE conversation = ? ORDER BY key LIMIT ?;
+-- receipts: each member's cursors, in the order of joining; who joined later has had nothing until it has had its joining
+SELECT user,
+    CASE WHEN delivered_up_to < joined_seq THEN 0 ELSE delivered_up_to END,
+    CASE WHEN read_up_to < joined_seq THEN 0 ELSE read_up_to END
+FROM members WHERE conversation = ? ORDER BY key LIMIT ?;
 
 -- circles_of: a user's conversations of at most so many members, newest activity first
 SELECT c.key, c.id FROM members m JOIN conversations c ON c.key = m.conversation
