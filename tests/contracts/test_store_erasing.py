@@ -345,3 +345,20 @@ async def test_an_erased_conversation_is_none_of_retentions_business(store: Stor
     await send_many(store, 2)
     await store.erase_conversation("c", 3_000)
     await store.erase_older(9_000)
+
+
+async def test_what_a_user_sends_after_its_erasure_began_stays(store: Store, shelf: Shelf) -> None:
+    await create(store, "ana", "bruno")
+    for n in range(3 * ERASE_ROWS_MAX):
+        await send(store, "ana", str(n))
+    erasing = asyncio.ensure_future(store.erase_user("ana", 9_000))
+    async with asyncio.timeout(10):
+        while "member_removed" not in [event.type for event in shelf.committed_of("c")]:
+            await asyncio.sleep(0)  # the commit is told to the shelf, and to nobody who waits
+    await store.put_member("c", "ana", None, 9_001, MEMBERS_MAX)
+    await send(store, "ana", "later")
+    await erasing
+
+    bodies = {event.id: event.body for event in await whole_log(store) if event.id is not None}
+    assert bodies.pop("later") is not None
+    assert set(bodies.values()) == {None}

@@ -160,7 +160,8 @@ UPDATE conversations SET subject = NULL, metadata = '{}', erased_at = ?, positio
 DELETE FROM members WHERE conversation = ?;
 
 -- insert_erasure: begin to erase a conversation's log, or one user's messages in it
-INSERT INTO erasures (conversation, user) VALUES (?, ?) ON CONFLICT DO NOTHING;
+INSERT INTO erasures (conversation, user, up_to) VALUES (?, ?, ?)
+ON CONFLICT (conversation, user) DO UPDATE SET up_to = excluded.up_to;
 
 -- erasures: those that are not over
 SELECT conversation, user FROM erasures ORDER BY key;
@@ -186,8 +187,11 @@ DELETE FROM events WHERE conversation = ?1 AND seq IN (
 -- living_id: the id of a conversation that is not erased
 SELECT id FROM conversations WHERE key = ? AND erased_at IS NULL;
 
--- messages_of: a sender's next messages in a conversation, deleted or not, in the order of their ids
-SELECT id, seq FROM events WHERE conversation = ? AND sender = ? AND id > ? ORDER BY id LIMIT ?;
+-- messages_of: a sender's next messages in a conversation, deleted or not, in the order of their ids, as far as its erasure
+-- goes
+SELECT id, seq FROM events WHERE conversation = ?1 AND sender = ?2 AND id > ?3
+    AND seq <= (SELECT up_to FROM erasures WHERE conversation = ?1 AND user = ?2)
+ORDER BY id LIMIT ?4;
 
 -- last_key: the newest conversation's
 SELECT coalesce(max(key), 0) FROM conversations;

@@ -208,7 +208,7 @@ class Writer:
         self._execute(SQL["erase_conversation"], (at, self.position, log.key))
         self._execute(SQL["delete_members"], (log.key,))
         self._execute(SQL["delete_departures_from"], (log.key,))
-        self._execute(SQL["insert_erasure"], (log.key, None))
+        self._execute(SQL["insert_erasure"], (log.key, None, log.last_seq))
         event = Event(log.last_seq + 1, None, at, type=CONVERSATION_ERASED)
         self._committed.append(Committed(conversation, event, log.members, None, self.position))
         del self._logs[conversation]
@@ -231,7 +231,7 @@ class Writer:
         for key in keys:
             conversation = self._living(key)
             if conversation is not None and self._execute(SQL["traces_of"], (user, key - 1, key)).fetchall():
-                self._execute(SQL["insert_erasure"], (key, user))
+                self._execute(SQL["insert_erasure"], (key, user, self._log(conversation).last_seq))
                 self.remove_member(conversation, user, None, at)
 
     def forget_departures(self, user: str) -> None:

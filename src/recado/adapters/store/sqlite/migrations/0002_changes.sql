@@ -13,5 +13,6 @@ CREATE TABLE erasures (                 -- begun and not over: after a crash the
     key          INTEGER PRIMARY KEY,
     conversation INTEGER NOT NULL REFERENCES conversations (key),
     user         TEXT,                  -- whose messages; null: the whole log
+    up_to        INTEGER NOT NULL,      -- the log's end when it began: what was sent since stays
     UNIQUE (conversation, user)
 ) STRICT;
