@@ -353,8 +353,9 @@ async def test_what_a_user_sends_after_its_erasure_began_stays(store: Store, she
         await send(store, "ana", str(n))
     erasing = asyncio.ensure_future(store.erase_user("ana", 9_000))
     async with asyncio.timeout(10):
-        while "member_removed" not in [event.type for event in shelf.committed_of("c")]:
-            await asyncio.sleep(0)  # the commit is told to the shelf, and to nobody who waits
+        # The commit is told to the shelf, and to nobody who waits.
+        while "member_removed" not in [event.type for event in shelf.committed_of("c")]:  # noqa: ASYNC110
+            await asyncio.sleep(0)
     await store.put_member("c", "ana", None, 9_001, MEMBERS_MAX)
     await send(store, "ana", "later")
     await erasing
