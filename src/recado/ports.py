@@ -225,9 +225,6 @@ class Store(Protocol):
         on; of those it was removed from, the `member_removed`. Without a position: no events, and where it is now.
         Raises Invalid for a position that nothing has reached yet."""
 
-    async def conversations_among(self, user: str, conversations: list[str]) -> list[str]:
-        """Those of the conversations that the user is a member of."""
-
     async def membership(self, conversation: str) -> Membership:
         """Raises NotFound."""
 

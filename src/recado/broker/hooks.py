@@ -92,8 +92,8 @@ class Hooks(Protocol):
         """The granted QoS, or a failure."""
 
     async def resume_positions(self, session: Session, user_properties: list[tuple[str, str]]) -> dict[str, int]:
-        """What SUBSCRIBE's user properties ask to replay, as far as the session's user may read it: topic name to the
-        position after which to start. Raises Refused if they are malformed."""
+        """What SUBSCRIBE's user properties ask to replay: topic name to the position after which to start. `read_log`
+        says what of it the user may read. Raises Refused if they are malformed."""
 
     def on_publish(self, session: Session, publish: Publish) -> Outcome | None:
         """Take a client's publish, or its will when that is due. ROUTE: the server sends it to the subscribers. None:

@@ -120,13 +120,15 @@ async def _read_log(
         limit = min(server.limits.read_page, session.window())
         if limit < 1 or connection.held & CONGESTED:
             return False, False
+        known = cursor.known
         page = await server.hooks.read_log(session.user, topic_name, cursor.sent, limit)
     except Refused as refusal:
         server.counters.refusals[refusal.reason_code.name] += 1
         if refusal.reason_code is ReasonCode.SERVER_BUSY:
             connection.disconnect(refusal.reason_code, refusal.text)
             return False, False
-        if session.cursors.get(topic_name) is cursor:
+        # If something of it was published to the session meanwhile, the user may read it by now.
+        if session.cursors.get(topic_name) is cursor and cursor.known == known:
             del session.cursors[topic_name]
         return True, False
     if session.connection is not connection:

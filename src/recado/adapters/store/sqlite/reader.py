@@ -92,10 +92,6 @@ class Reader:
         """What was begun to be erased and is not over: a conversation's key, and whose messages or None for all."""
         return [(key, user) for key, user in self._db.execute(SQL["erasures"])]
 
-    def conversations_among(self, user: str, conversations: list[str]) -> list[str]:
-        asked = msgspec.json.encode(conversations).decode()
-        return [found for (found,) in self._db.execute(SQL["conversations_among"], (asked, user))]
-
     def membership(self, conversation: str) -> Membership:
         with self._db:
             key, last_seq = self._state(conversation)

@@ -105,11 +105,6 @@ SELECT count(*) FROM (
     SELECT sender, type FROM events WHERE conversation = ? AND seq > ? ORDER BY seq LIMIT ?
 ) WHERE type IS NULL AND sender IS NOT ?;
 
--- conversations_among: those of a JSON array of conversation ids that a user is a member of
-SELECT c.id FROM json_each(?) asked
-JOIN conversations c ON c.id = asked.value
-JOIN members m ON m.conversation = c.key AND m.user = ?;
-
 -- conversation_row: one conversation with its last event
 SELECT c.key, c.id, c.subject, c.metadata, c.created_at, c.active_at, c.last_seq,
        e.seq, e.at, e.sender, e.type, e.id, coalesce(e.body, t.body), e.detail, e.target, e.edited_at

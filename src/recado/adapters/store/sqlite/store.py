@@ -214,9 +214,6 @@ class SqliteStore:
     async def circles(self, user: str, conversations_max: int, members_max: int) -> list[Circle]:
         return await self._read(lambda reader: reader.circles(user, conversations_max, members_max))
 
-    async def conversations_among(self, user: str, conversations: list[str]) -> list[str]:
-        return await self._read(lambda reader: reader.conversations_among(user, conversations))
-
     async def membership(self, conversation: str) -> Membership:
         return await self._read(lambda reader: reader.membership(conversation))
 
