@@ -381,6 +381,8 @@ class World:
                 assert [each.topic_name for each in other.client.heard] == [packet.topic_name]
         server = self.server
         assert server._connections == set(self.witnesses)
+        if server._tasks:  # who reads a long queue takes a breath between its pages
+            await asyncio.wait(server._tasks, timeout=5)
         assert not server._tasks
         assert len(list(server.sessions)) == len(server.router) == len(self.witnesses)
         assert (len(server.router._exact), len(server.router._wildcards)) == (0, 1)

@@ -41,15 +41,16 @@ class _News:
 class Logs:
     """Some conversations, each from a seq of its own on."""
 
-    __slots__ = ("_feed", "_names", "_news", "_user")
+    __slots__ = ("_beginning", "_feed", "_names", "_news", "_user")
 
     def __init__(self, feed: "Feed", user: str) -> None:
         self._feed = feed
         self._user = user
-        self._names: dict[
-            str, int
-        ] = {}  # and the seqs up to which they were read: the store may be ahead of what is told
+        # With the seqs up to which they were read: the store may be ahead of what is told.
+        self._names: dict[str, int] = {}
         self._news: dict[str, _News] = {}
+        # Whose ends are being read, with the first and the last that was told of them meanwhile.
+        self._beginning: dict[str, tuple[int, int]] = {}
 
     def __len__(self) -> int:
         return len(self._names)
@@ -64,16 +65,23 @@ class Logs:
     async def follow(self, conversation: str, after: int | None) -> int:
         """From past a seq on, or from now on; returns the log's end. Raises NotFound, Unavailable."""
         was_followed = conversation in self._names
-        self._names.setdefault(conversation, 0)  # before the end is read, so that nothing is between the two
+        # Before the end is read, so that nothing is between the two; and nothing is sent before it is known from where.
+        self._names.setdefault(conversation, 0)
+        self._beginning[conversation] = (0, 0)
         try:
             last_seq = await self._feed.last_seq(self._user, conversation)
         except ChatError:
+            first, told = self._beginning.pop(conversation, (0, 0))
             if not was_followed:
                 self._names.pop(conversation, None)
+            elif told:  # it goes on as it did
+                self._has_news(conversation, first)
+                self._has_news(conversation, told)
             raise
         begins_at = last_seq if after is None else min(after, last_seq)
         news = self._news.pop(conversation, None)
-        told = news.told if news is not None else 0
+        _, told = self._beginning.pop(conversation, (0, 0))
+        told = max(told, news.told if news is not None else 0)
         self._names[conversation] = begins_at
         if begins_at < max(last_seq, told):
             self._news[conversation] = _News(begins_at + 1, max(last_seq, told), told)
@@ -81,6 +89,12 @@ class Logs:
 
     def tell(self, entry: Committed) -> None:
         conversation, seq = entry.conversation, entry.event.seq
+        if conversation in self._beginning:
+            self._beginning[conversation] = (self._beginning[conversation][0] or seq, seq)
+        else:
+            self._has_news(conversation, seq)
+
+    def _has_news(self, conversation: str, seq: int) -> None:
         news = self._news.get(conversation)
         if news is not None:
             news.told = seq
