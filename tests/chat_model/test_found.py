@@ -127,3 +127,17 @@ def test_the_removal_leaves_no_packet_id_behind_that_is_given_again_after_a_cras
     story.everybody_connects()
     story.add("x", "bea")
     story.come_to_rest()
+
+
+def test_who_is_removed_and_added_while_its_session_is_looked_up_gets_nothing_of_the_time_in_between(
+    story: Story,
+) -> None:
+    """Its removal was noted as the place to read on from."""
+    story.tell()
+    story.bea_goes()
+    story.storage_is_prompt_or_slow(is_prompt=False)
+    story.connect("bea", MQTT_5, True, False, 3, 0, True, True)
+    story.remove("x", "bea")
+    story.posts(2)
+    story.add("x", "bea")
+    story.come_to_rest()
