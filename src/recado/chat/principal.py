@@ -1,12 +1,11 @@
 """Who is asking: a user, the host application, or the host acting as a user."""
 
-from dataclasses import dataclass
+import msgspec
 
 from recado.chat.errors import Forbidden, Invalid
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(msgspec.Struct, frozen=True):
     """The authenticated caller. `user` is None only for the host acting as itself; `expires_at_s` is a Unix time."""
 
     user: str | None

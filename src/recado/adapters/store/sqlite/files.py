@@ -11,6 +11,10 @@ import apsw
 
 BUSY_TIMEOUT_MS = 5_000
 _READ_CACHE_KIB = 8 * 1024
+# A message changes three or four pages, of as many conversations as are talking: those are not read again and again, and
+# are written to the database once for many commits. A checkpoint is a pause: it is kept to some milliseconds.
+_WRITE_CACHE_KIB = 64 * 1024
+_CHECKPOINT_PAGES = 8_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,8 @@ def open_writer(path: Path | None, schema: Schema) -> apsw.Connection:
         check(db, schema)
         db.pragma("journal_mode", "wal")
         db.pragma("synchronous", "full")
+        db.pragma("cache_size", -_WRITE_CACHE_KIB)
+        db.pragma("wal_autocheckpoint", _CHECKPOINT_PAGES)
         db.pragma("foreign_keys", True)
         db.pragma("secure_delete", schema is CONVERSATIONS)  # what people take back is overwritten
         migrate(db, schema)

@@ -98,14 +98,15 @@ class SqliteStore:
         pending = self._pending_sends.get(sender, 0)
         if pending >= self._limits.pending_sends_per_user_max:
             raise Unavailable("too many of your messages wait for the store; try again")
-        future = self._write(run)
+        future = self._write(run, sender=sender)
         self._pending_sends[sender] = pending + 1
-        future.add_done_callback(lambda _: self._sent(sender))
         return future
 
     def _sent(self, sender: str) -> None:
-        self._pending_sends[sender] -= 1
-        if not self._pending_sends[sender]:
+        left = self._pending_sends[sender] - 1
+        if left:
+            self._pending_sends[sender] = left
+        else:
             del self._pending_sends[sender]
 
     async def put_conversation(self, new: NewConversation) -> tuple[ConversationView, bool]:
@@ -143,18 +144,22 @@ class SqliteStore:
     async def mark_delivered(self, marks: Sequence[DeliveredMark], members_max: int) -> list[Delivered]:
         return await self._write(lambda writer: writer.mark_delivered(marks, members_max), len(marks))
 
-    def _write(self, run: Callable[[Writer], T], weight: int = 1) -> "asyncio.Future[T]":
+    def _write(self, run: Callable[[Writer], T], weight: int = 1, sender: str | None = None) -> "asyncio.Future[T]":
         if self._stopping:
             raise Unavailable("the server is stopping; try again")
         if self._pending_writes >= self._limits.pending_writes_max:
             raise Unavailable("the store is too busy; try again")
         self._pending_writes += 1
         future: asyncio.Future[T] = self._loop.create_future()
-        self._writes.put(run, partial(self._settle_write, future), weight)
+        self._writes.put(run, partial(self._settle_write, future, sender), weight)
         return future
 
-    def _settle_write(self, future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
+    def _settle_write(
+        self, future: "asyncio.Future[Any]", sender: str | None, result: Any, error: Exception | None
+    ) -> None:
         self._pending_writes -= 1
+        if sender is not None:
+            self._sent(sender)
         if future.cancelled():
             return
         if error is None:
