@@ -73,11 +73,11 @@ class Cursors:
         topics = self._moved.pop(session, None)
         if topics is None or not session.key:
             return []
-        for publication in session.inflight.values():
-            if isinstance(publication, Place) and publication.position is not None:
-                unacknowledged = publication.position
-                if topics.get(publication.topic_name, 0) >= unacknowledged:
-                    topics[publication.topic_name] = unacknowledged - 1
+        for place in session.inflight.values():
+            if isinstance(place, Place) and place.position is not None:
+                unacknowledged = place.position
+                if topics.get(place.topic_name, 0) >= unacknowledged:
+                    topics[place.topic_name] = unacknowledged - 1
         for topic_name, cursor in session.cursors.items():
             if topics.get(topic_name, 0) > cursor.sent:
                 topics[topic_name] = cursor.sent
@@ -87,7 +87,7 @@ class Cursors:
 def in_flight(session: Session) -> list[Change]:
     """What of logs is in flight at QoS 1, for the next connection to send again under the same packet ids."""
     return [
-        InFlight(session.key, packet_id, publication.topic_name, publication.position, 1)
-        for packet_id, publication in session.inflight.items()
-        if packet_id not in session.exactly_once and isinstance(publication, Place) and publication.position is not None
+        InFlight(session.key, packet_id, place.topic_name, place.position, 1)
+        for packet_id, place in session.inflight.items()
+        if packet_id not in session.exactly_once and isinstance(place, Place) and place.position is not None
     ]

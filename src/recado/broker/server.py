@@ -179,11 +179,10 @@ class Server:
         """Cut off the connections of a user, and end the sessions that would outlive them: for good, when it returns.
         Raises StorageFailed if that could not be stored; it is tried again as long as the server runs."""
         self.disconnect_user(user, reason_code, text)
-        ended = self.sessions.of(user)
-        for session in ended:
+        for session in self.sessions.of(user):
             self.sessions.end(session)
-        kept = [EndSession(session.key) for session in ended if session.key]
-        if kept and not await self.commit(kept):
+        ending = [EndSession(key) for key in self.sessions.ending(user)]
+        if ending and not await self.commit(ending):
             raise StorageFailed("the end of the sessions could not be stored")
 
     def cut_off(self, connection: Connection, reason_code: ReasonCode, text: str) -> None:

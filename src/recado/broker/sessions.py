@@ -68,10 +68,11 @@ class _Lapse:
 class _Ending:
     """The end of a kept session, on its way to the storage: it is tried until it is durable."""
 
-    __slots__ = ("deadline", "key", "server")
+    __slots__ = ("deadline", "key", "server", "user")
 
-    def __init__(self, server: Server, key: int) -> None:
+    def __init__(self, server: Server, user: str, key: int) -> None:
         self.server = server
+        self.user = user
         self.key = key
         self.deadline = 0
 
@@ -79,7 +80,9 @@ class _Ending:
         self.server.store(EndSession(self.key), done=self._stored)
 
     def _stored(self, is_stored: bool) -> None:
-        if not is_stored:
+        if is_stored:
+            self.server.sessions.has_ended(self)
+        else:
             self.server.deadlines.set(self, 1)
 
     def on_deadline(self, tick: int) -> None:
@@ -105,6 +108,7 @@ class Sessions:
         self._last_key = 0
         self._reading = asyncio.Semaphore(server.limits.reads_max)
         self._reads: dict[int, asyncio.Future[Resumed | None]] = {}  # by the key of the session
+        self._endings: dict[str, set[_Ending]] = {}  # by user: what is gone, and in the storage still
         self._outdated: set[Session] = set()  # what is being read of them may hold what they may not have any more
         self.kept = 0
         """Sessions that outlive their connection, now with one or without."""
@@ -148,7 +152,7 @@ class Sessions:
             former = newest.get(whose := (each.saved.user, each.saved.client_id))
             newest[whose] = each
             if former is not None:
-                _Ending(self._server, former.saved.key).store()
+                self._store_end(former.saved.user, former.saved.key)
         return list(newest.values())
 
     # CONNECT
@@ -414,7 +418,23 @@ class Sessions:
         self._publish_will(session)  # before its end is stored: a crash in between repeats it, and does not lose it
         if session.key:
             self.kept -= 1
-            _Ending(self._server, session.key).store()
+            self._store_end(session.user, session.key)
+
+    def _store_end(self, user: str, key: int) -> None:
+        ending = _Ending(self._server, user, key)
+        self._endings.setdefault(user, set()).add(ending)
+        ending.store()
+
+    def has_ended(self, ending: _Ending) -> None:
+        """A session is gone from the storage too."""
+        endings = self._endings[ending.user]
+        endings.discard(ending)
+        if not endings:
+            del self._endings[ending.user]
+
+    def ending(self, user: str) -> list[int]:
+        """The keys of the user's sessions that have ended, as long as that is not durable."""
+        return [each.key for each in self._endings.get(user, ())]
 
     def _publish_will(self, session: Session) -> None:
         will, session.will = session.will, None

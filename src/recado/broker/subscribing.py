@@ -75,8 +75,9 @@ async def _start(
 ) -> None:
     """Subscribe and start to replay, with nothing published in between: so there is no gap and no double."""
     server = connection.server
-    if len(session.cursors) + len(positions) > server.limits.log_cursors_max:
-        text = f"a session may be behind in {server.limits.log_cursors_max} logs"
+    behind = {topic_name for topic_name, cursor in session.cursors.items() if cursor.behind} if positions else set()
+    if len(behind | positions.keys()) > server.limits.log_cursors_max:
+        text = f"a session may be behind in {server.limits.log_cursors_max} logs: ask for fewer at once"
         raise ProtocolError(ReasonCode.QUOTA_EXCEEDED, text)
     identifier: int = subscribe.properties.get(PropertyId.SUBSCRIPTION_IDENTIFIER, 0)
     step = _Step(connection, session)

@@ -11,8 +11,8 @@ import apsw
 
 BUSY_TIMEOUT_MS = 5_000
 _READ_CACHE_KIB = 8 * 1024
-# A message changes three or four pages, of as many conversations as are talking: those are not read again and again, and
-# are written to the database once for many commits. A checkpoint is a pause: it is kept to some milliseconds.
+# A message changes three or four pages, of as many conversations as are talking: those are not read again and again,
+# and are written to the database once for many commits. A checkpoint is a pause: it is kept to some milliseconds.
 _WRITE_CACHE_KIB = 64 * 1024
 _CHECKPOINT_PAGES = 8_000
 

@@ -69,6 +69,7 @@ class GroupCommit(Generic[WriterT, TicketT]):
     def _run(self) -> None:
         while batch := self._next_batch():
             self._commit(batch)
+            del batch  # what it wrote is not kept until something else is written
 
     def _next_batch(self) -> list[tuple[Callable[[WriterT], Any], TicketT, int]]:
         """Wait for a write, then take what else is there. Empty at the end."""
