@@ -6,7 +6,7 @@ a body over the limit is never held in memory.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 from urllib.parse import parse_qsl
 
@@ -87,7 +87,7 @@ def identify(access: Access, headers: Headers) -> tuple[Principal, str]:
         return principal, token
     user = check_id(header.decode("latin-1"), "Recado-User")
     if principal.is_host:
-        return replace(principal, user=user), token
+        return msgspec.structs.replace(principal, user=user), token
     if user != principal.user:
         raise Forbidden("only the host application may act as another user")
     return principal, token
