@@ -65,7 +65,9 @@ class Node:
         return {session.user for session in self.server.sessions}
 
     def connection_of(self, user: str, client_id: str = "phone") -> Connection:
-        connection = self.session_of(user, client_id).connection
+        """The one that has the session, or is about to get it."""
+        session = self.session_of(user, client_id)
+        connection = session.connection or session.claimant
         assert isinstance(connection, Connection)
         return connection
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import pytest
@@ -219,6 +220,22 @@ def test_after_moves_the_cursor_of_a_kept_session(shared: Sessions) -> None:
     assert seqs(taken(bruno, 2)) == [2, 3]
 
 
+def test_a_position_past_the_end_of_a_log_is_its_end(shared: Sessions) -> None:
+    """What was sent after the client had gone did not come until the log had reached that position."""
+    shared.send("one", "two")
+    bruno = shared.connect()
+    after = {PropertyId.USER_PROPERTY: [("after", f"{shared.conversation}=1000")]}
+    bruno.send(Subscribe(1, [SubscriptionRequest(shared.topic, 1)], after))
+    bruno.expect(Suback)
+    shared.send("three")
+    assert seqs(taken(bruno, 1)) == [3]
+    bruno.close()
+    shared.send("four")
+    bruno = shared.connect()
+    assert seqs(taken(bruno, 1)) == [4]
+    nothing_comes(bruno)
+
+
 def test_at_qos_0_a_kept_session_starts_live(shared: Sessions) -> None:
     bruno = shared.connect()
     subscribe(bruno, shared.topic, 0)
@@ -392,3 +409,45 @@ def test_a_session_of_the_same_client_id_belongs_to_another_user(shared: Session
     carla = shared.connect(user="carla")
     assert not carla.connack.session_present
     nothing_comes(carla)
+
+
+# The end of a user's sessions
+
+
+def end_sessions(sessions: Sessions, user: str) -> int:
+    return sessions.server.host_api.call("DELETE", f"/users/{user}/sessions").status
+
+
+def test_a_session_that_the_host_ended_is_not_there_after_a_kill_of_the_server(sessions: Sessions) -> None:
+    bruno = sessions.connect()
+    subscribe(bruno, sessions.topic)
+    assert end_sessions(sessions, "bruno") == 204
+    sessions.restart()
+    bruno = sessions.connect()
+    assert not bruno.connack.session_present
+    sessions.send("not asked for")
+    nothing_comes(bruno)
+
+
+def test_the_host_is_not_told_that_a_session_has_ended_as_long_as_the_disk_does_not_have_it(
+    sessions: Sessions,
+) -> None:
+    bruno = sessions.connect()
+    subscribe(bruno, sessions.topic)
+    with full_disk(sessions.server):
+        assert [end_sessions(sessions, "bruno") for _ in range(2)] == [503, 503]
+    assert end_sessions(sessions, "bruno") == 204
+    sessions.restart()
+    assert not sessions.connect().connack.session_present
+
+
+@contextmanager
+def full_disk(server: Server) -> Iterator[None]:
+    """The server's files may not grow past where its write-ahead log is now."""
+    _, hard = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+    log_bytes = (server.directory / "recado.db-wal").stat().st_size
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (log_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (hard, hard))
