@@ -17,6 +17,8 @@ class Disk(apsw.VFS):
     def __init__(self, name: str) -> None:
         self.syncs = 0
         self.sync_error: Exception | None = None
+        self.next_sync_error: Exception | None = None
+        """Of one sync only: the one after it succeeds."""
         self.write_error: Exception | None = None
         self._running = threading.Event()
         self._running.set()
@@ -40,8 +42,9 @@ class Disk(apsw.VFS):
         self.syncs += 1
         self._reached.set()
         assert self._running.wait(TIMEOUT_S)
-        if self.sync_error is not None:
-            raise self.sync_error
+        once, self.next_sync_error = self.next_sync_error, None
+        if error := once or self.sync_error:
+            raise error
 
     def on_write(self) -> None:
         if self.write_error is not None:

@@ -12,7 +12,7 @@ import pytest
 
 from recado.broker.publication import Place, Publication
 from recado.chat.errors import Unavailable
-from recado.mqtt.packets import Disconnect, Puback, Publish, Suback, Unsuback, Unsubscribe
+from recado.mqtt.packets import Disconnect, Puback, Publish, Pubrec, Suback, Unsuback, Unsubscribe
 from recado.mqtt.properties import PropertyId
 from recado.mqtt.reason_codes import ReasonCode
 from tests.adapters.conversations import LOGS_MAX, PAGE, WINDOW, Conversations, seqs, types
@@ -210,6 +210,26 @@ async def test_a_position_that_could_not_be_stored_is_stored_when_the_disk_has_r
     bruno = await conversations.member("bruno")
     assert bruno.connack.session_present
     assert await bruno.before_pong() == []
+
+
+async def test_an_acknowledgement_that_could_not_be_stored_is_not_overtaken_by_the_next_one(
+    conversations: Conversations,
+) -> None:
+    """After a disk that was full for a moment, the later event was released before the earlier one came again."""
+    disk = conversations.disk
+    bruno = await conversations.member("bruno")
+    await bruno.subscribe(TOPIC, qos=2)
+    await conversations.send("order", 2)
+    first, second = await bruno.publishes(2)
+    disk.next_sync_error = apsw.IOError("broken for a moment")
+    with disk.held() as reached:
+        await bruno.send(Pubrec(first.packet_id))
+        assert await asyncio.to_thread(reached.wait, 20)
+        await bruno.send(Pubrec(second.packet_id))
+        assert await bruno.before_pong() == []
+    await bruno.rest()
+    bruno = await conversations.member("bruno")
+    assert seqs(await bruno.publishes(2)) == [1, 2], "and no PUBREL"
 
 
 # What is in flight is remembered by its place

@@ -142,6 +142,26 @@ async def test_a_disk_that_fails_makes_the_whole_batch_unavailable_and_nothing_o
     assert [event.id for event in await whole_log(store)] == ["before", "failed4"]
 
 
+async def test_what_was_asked_for_before_a_failure_of_the_disk_was_told_overtakes_nothing_that_failed(
+    disk: Disk, open_store: OpenStore
+) -> None:
+    store = open_store()
+    await create(store, "ana")
+    disk.next_sync_error = apsw.IOError("broken for a moment")
+
+    with disk.held() as reached:
+        asked = [asyncio.ensure_future(store.append_message(message("ana", "first")))]
+        assert await asyncio.to_thread(reached.wait, TIMEOUT_S)
+        asked.append(asyncio.ensure_future(store.append_message(message("ana", "second"))))
+        await asyncio.sleep(0)
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+
+    assert [type(answer) for answer in answers] == [Unavailable, Unavailable]
+    for message_id in ("first", "second"):
+        assert (await send(store, "ana", message_id)).created
+    assert [event.id for event in await whole_log(store)] == ["first", "second"]
+
+
 def test_a_full_disk_loses_nothing_that_was_acknowledged_and_works_again_afterwards(path: Path) -> None:
     script = [sys.executable, "-m", "tests.adapters.full_disk", str(path)]
     ran = subprocess.run(script, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True)

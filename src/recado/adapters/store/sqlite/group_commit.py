@@ -2,8 +2,9 @@
 
 A write is a function of the writer, run inside its transaction, and a ticket by which its owner knows it. When a commit
 is over, one call on the event loop settles its writes, in order: so nothing is told before it is on disk. A write that
-raises a refusal has changed nothing and ends with it. A write that the database chokes on fails alone; a disk that is
-full or broken fails its whole batch, and later ones try again.
+raises a refusal has changed nothing and ends with it. A write that the database chokes on fails alone. A disk that is
+full or broken fails its whole batch, and with it what was asked for before that was told: else the second of two writes
+could be kept and the first not, and who tries the first again would have turned their order.
 """
 
 import asyncio
@@ -32,6 +33,8 @@ class Transaction(Protocol[CommittedT]):
 
 WriterT = TypeVar("WriterT", bound=Transaction[Any])
 Outcome = tuple[TicketT, Any, Exception | None]
+Write = tuple[Callable[[WriterT], Any], TicketT, int, int]
+"""What to run, its ticket, its weight, and how many disk failures had been told when it was asked for."""
 
 
 class GroupCommit(Generic[WriterT, TicketT]):
@@ -53,12 +56,15 @@ class GroupCommit(Generic[WriterT, TicketT]):
         self._refusals = refusals
         self._name = name
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[tuple[Callable[[WriterT], Any], TicketT, int] | None] = queue.SimpleQueue()
+        self._disk_failure: Exception | None = None
+        self._disk_failures = 0  # as the thread has met them
+        self._disk_failures_told = 0  # as the loop knows them
+        self._queue: queue.SimpleQueue[Write[WriterT, TicketT] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="recado-write", daemon=True)
         self._thread.start()
 
     def put(self, run: Callable[[WriterT], Any], ticket: TicketT, weight: int = 1) -> None:
-        self._queue.put((run, ticket, weight))
+        self._queue.put((run, ticket, weight, self._disk_failures_told))
 
     async def close(self) -> None:
         """Commit and settle what was put, then end the thread."""
@@ -71,7 +77,7 @@ class GroupCommit(Generic[WriterT, TicketT]):
             self._commit(batch)
             del batch  # what it wrote is not kept until something else is written
 
-    def _next_batch(self) -> list[tuple[Callable[[WriterT], Any], TicketT, int]]:
+    def _next_batch(self) -> list[Write[WriterT, TicketT]]:
         """Wait for a write, then take what else is there. Empty at the end."""
         first = self._queue.get()
         if first is None:
@@ -90,27 +96,39 @@ class GroupCommit(Generic[WriterT, TicketT]):
             pass
         return batch
 
-    def _commit(self, batch: Sequence[tuple[Callable[[WriterT], Any], TicketT, int]]) -> None:
+    def _commit(self, batch: Sequence[Write[WriterT, TicketT]]) -> None:
         """Run the writes in one transaction. If that fails, nothing of it stays."""
-        outcomes: list[Outcome[TicketT]] = []
         try:
             self._writer.begin()
-            for run, ticket, _ in batch:
-                try:
-                    outcomes.append((ticket, run(self._writer), None))
-                except self._refusals as refusal:
-                    outcomes.append((ticket, None, refusal))
+            outcomes = [self._outcome(*write) for write in batch]
             committed = self._writer.commit()
         except Exception as error:
             self._roll_back()
-            if len(batch) > 1 and not isinstance(error, _DISK_FAILURES):
+            is_of_the_disk = isinstance(error, _DISK_FAILURES)
+            if len(batch) > 1 and not is_of_the_disk:
                 self._commit_in_parts(batch)
                 return
             _log.error("%s: the store could not commit: %s", self._name, error)
-            committed, outcomes = None, [(ticket, None, error) for _, ticket, _ in batch]
-        self._loop.call_soon_threadsafe(self._settle, committed, outcomes)
+            if is_of_the_disk:
+                self._disk_failures, self._disk_failure = self._disk_failures + 1, error
+            committed, outcomes = None, [(ticket, None, error) for _, ticket, _, _ in batch]
+        self._loop.call_soon_threadsafe(self._tell, self._disk_failures, committed, outcomes)
 
-    def _commit_in_parts(self, batch: Sequence[tuple[Callable[[WriterT], Any], TicketT, int]]) -> None:
+    def _outcome(
+        self, run: Callable[[WriterT], Any], ticket: TicketT, _weight: int, disk_failures_told: int
+    ) -> Outcome[TicketT]:
+        if disk_failures_told < self._disk_failures:
+            return ticket, None, self._disk_failure
+        try:
+            return ticket, run(self._writer), None
+        except self._refusals as refusal:
+            return ticket, None, refusal
+
+    def _tell(self, disk_failures: int, committed: Any, outcomes: list[Outcome[TicketT]]) -> None:
+        self._disk_failures_told = disk_failures
+        self._settle(committed, outcomes)
+
+    def _commit_in_parts(self, batch: Sequence[Write[WriterT, TicketT]]) -> None:
         """So that one write that the database chokes on fails no neighbour."""
         middle = len(batch) // 2
         self._commit(batch[:middle])
