@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Python: a browser, the MQTT clients of others, Node.js and its packages.
+# Installs what the tests need beside Python: a browser, a proxy, the MQTT clients of others, Node.js and its packages.
 # As root on Debian or Ubuntu it installs what is missing; elsewhere it names what is missing and exits 1.
-# Running it again when all is there does nothing. It never leaves a Mosquitto service running.
+# Running it again when all is there does nothing. It never leaves a service running.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/node"
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -13,6 +13,7 @@ missing_packages() {
   has chromium || echo chromium
   has mosquitto || echo mosquitto
   has mosquitto_sub && has mosquitto_pub || echo mosquitto-clients
+  has nginx || echo nginx
   node_is_recent || echo nodejs
   has npm || echo npm
   # Playwright's own Node.js, which comes with its Python package, is linked against it.
@@ -30,15 +31,17 @@ install_packages() {
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq </dev/null
   apt-get install -y -qq --no-install-recommends "$@" </dev/null
-  if [[ " $* " == *" mosquitto "* && -d /run/systemd/system ]]; then
-    systemctl disable --quiet --now mosquitto
-  fi
+  for service in mosquitto nginx; do
+    if [[ " $* " == *" $service "* && -d /run/systemd/system ]]; then
+      systemctl disable --quiet --now "$service"
+    fi
+  done
 }
 
 report_missing() {
   echo "The tests need what is not here, or too old: $*." >&2
   echo "On Debian and Ubuntu: sudo apt-get install $*" >&2
-  echo "Elsewhere: Chromium, Mosquitto with its command line clients, and Node.js 18 or newer with npm, on the PATH; libatomic." >&2
+  echo "Elsewhere: Chromium, nginx, Mosquitto with its command line clients, and Node.js 18 or newer with npm, on the PATH; libatomic." >&2
   exit 1
 }
 

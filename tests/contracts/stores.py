@@ -27,6 +27,7 @@ SQLITE_LIMITS = replace(
     batch_writes_max=100,
     pending_reads_max=2_000,
     reader_threads=2,
+    write_cache_bytes_max=1024 * 1024,
     logs_in_memory_max=2,
     unread_count_max=UNREAD_COUNT_MAX,
     page_bytes_max=1024 * 1024,

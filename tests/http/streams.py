@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Scope
 
-from recado.http.listening import GONE
+from recado.http.listening import CUT, GONE
 
 Json = dict[str, Any]
 TIMEOUT_S = 5.0
@@ -60,9 +60,17 @@ class Exchange:
     sent: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
     received: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
     may_send: asyncio.Event = field(default_factory=asyncio.Event)
+    is_cut: bool = False
+
+    def cut(self) -> None:
+        """The server ends the connection: nothing that waits is sent any more."""
+        self.is_cut = True
+        self.may_send.set()
 
     async def send(self, message: Message) -> None:
         await self.may_send.wait()
+        if self.is_cut:
+            return
         if message["type"] == "websocket.close":
             self.received.put_nowait({"type": "websocket.disconnect", "code": message.get("code", 1000)})
         self.sent.put_nowait(message)
@@ -111,6 +119,7 @@ async def streaming(app: ASGIApp, path: str, headers: dict[str, str]) -> AsyncIt
     stream = Stream()
     scope = scope_of("http", path, {"accept": "text/event-stream", **headers})
     stream.gone = scope["extensions"][GONE]
+    scope["extensions"][CUT] = stream.cut
     call = asyncio.ensure_future(app(scope, stream.received.get, stream.send))
     try:
         await stream.begin()
@@ -176,6 +185,7 @@ async def connected(app: ASGIApp, headers: dict[str, str] | None = None) -> Asyn
     client = OpenSocket()
     client.received.put_nowait({"type": "websocket.connect"})
     scope = scope_of("websocket", "/v1/ws", headers or {})
+    scope["extensions"][CUT] = client.cut
     call = asyncio.ensure_future(app(scope, client.received.get, client.send))
     try:
         assert (await client.next_sent())["type"] == "websocket.accept"

@@ -244,6 +244,18 @@ async def test_polling_again_and_again_for_nothing_reads_no_store(
     assert (await caller("GET", f"/v1/events?cursor={cursor}&wait=0")).status_code == 200
 
 
+async def test_who_was_answered_and_polls_again_reads_no_store(order: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    caller, path = order.user("bruno"), f"/v1/events?wait=2&cursor={await cursor_now(order)}"
+    poll = await held(order, caller("GET", path))
+    await send(order, "one")
+    path = f"/v1/events?wait=0&cursor={(await poll).json()['cursor']}"
+    with monkeypatch.context() as patch:
+        patch.setattr(order.chat.store, "_read", None)
+        assert (await caller("GET", path)).status_code == 204
+    await send(order, "two")
+    assert [entry["event"]["body"] for entry in (await caller("GET", path)).json()["events"]] == ["two"]
+
+
 @pytest.mark.parametrize("wait", [0, 2])
 async def test_a_poller_misses_nothing_and_gets_nothing_twice_while_others_send(order: World, wait: int) -> None:
     for name in ("a", "b"):

@@ -7,7 +7,7 @@ import pytest
 from starlette.types import Message
 
 from tests.http.conftest import API_KEY, FEED_LIMITS, SETTINGS, World, bearer
-from tests.http.streams import OpenSocket, connected, scope_of
+from tests.http.streams import TIMEOUT_S, OpenSocket, connected, scope_of
 
 ORDER = "/v1/conversations/order-4711"
 
@@ -257,6 +257,19 @@ async def test_the_users_sessions_end_with_4403_and_others_go_on(order: World) -
         assert await client.close_code() == 4403
         await send(order, "still there")
         assert bodies([await other.get()]) == ["still there"]
+
+
+@pytest.mark.parametrize("is_sending", [True, False])
+async def test_a_client_that_does_not_read_is_cut_when_it_must_end(order: World, is_sending: bool) -> None:
+    async with connected(order.app) as stuck:
+        await signed_in(order, stuck)
+        await stuck.subscribe("*")
+        stuck.may_send.clear()
+        if is_sending:
+            await send(order, "not taken")
+        await order.host("DELETE", "/v1/users/bruno/sessions")
+        await asyncio.wait_for(stuck.may_send.wait(), TIMEOUT_S)
+        assert (stuck.is_cut, stuck.sent.empty()) == (True, True)
 
 
 async def test_a_stopping_server_closes_with_1001(order: World) -> None:

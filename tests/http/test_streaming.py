@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from tests.http.conftest import FEED_LIMITS, World, bearer
-from tests.http.streams import Block, Stream, streaming
+from tests.http.streams import TIMEOUT_S, Block, Stream, streaming
 
 ORDER = "/v1/conversations/order-4711"
 EVENTS = f"{ORDER}/events"
@@ -175,6 +175,18 @@ async def test_the_users_sessions_end_with_it(order: World) -> None:
         assert (end.kind, (end.data or {})["code"], stream.is_over) == ("end", "forbidden", True)
         await send(order, "still there")
         assert bodies(await other.events(1)) == ["still there"]
+
+
+@pytest.mark.parametrize("is_sending", [True, False])
+async def test_a_client_that_does_not_read_is_cut_when_its_stream_ends(order: World, is_sending: bool) -> None:
+    async with opened(order) as stuck:
+        await stuck.next()
+        stuck.may_send.clear()
+        if is_sending:
+            await send(order, "not taken")
+        await order.host("DELETE", "/v1/users/bruno/sessions")
+        await asyncio.wait_for(stuck.may_send.wait(), TIMEOUT_S)
+        assert (stuck.is_cut, stuck.sent.empty()) == (True, True)
 
 
 async def test_a_stopping_server_says_so(order: World) -> None:

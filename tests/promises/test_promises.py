@@ -236,7 +236,19 @@ def resident_bytes(server: Server) -> int:
     return int(Path(f"/proc/{server.pid}/statm").read_text(encoding="ascii").split()[1]) * 4096
 
 
-def test_promise_6_one_slow_thing_stays_alone(server: Server, closer: ExitStack) -> None:
+@pytest.fixture
+def small_cache(tmp_path: Path) -> Iterator[Server]:
+    """A server whose writer remembers little of its database, which would fill memory with what was written."""
+    server = Server.serve(tmp_path, f"--limit.write_cache_bytes_max={MIB}")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+def test_promise_6_one_slow_thing_stays_alone(small_cache: Server, closer: ExitStack) -> None:
+    server = small_cache
     conversation = server.host_api.create_conversation(["ana", "bruno", "carla"])
     ana, bruno, slow = (connect(server, closer, user) for user in ("ana", "bruno", "carla"))
     for client in (bruno, slow):

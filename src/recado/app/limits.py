@@ -41,10 +41,16 @@ class HttpLimits:
     """How long a browser is told to wait before it opens its event stream again."""
     ws_auth_s: int
     """From a WebSocket's opening to its first frame, which has the token."""
+    ws_auth_bytes_max: int
+    """What a WebSocket's client may send up to the end of that frame."""
+    ws_close_s: int
+    """From the server's close frame to the client's, which ends the connection."""
     ws_ping_s: int
     """From one ping to the next, and from a ping to the latest moment for its pong."""
     ws_frame_bytes_max: int
     """A WebSocket message of a client."""
+    ws_fragments_max: int
+    """Fragments of one such message."""
     ws_conversations_max: int
     """Conversations that one WebSocket follows by name."""
     token_ttl_s_max: int
@@ -144,6 +150,7 @@ DEFAULT = Limits(
         batch_writes_max=1_000,
         pending_reads_max=2_000,
         reader_threads=2,
+        write_cache_bytes_max=32 * 1024 * 1024,
         logs_in_memory_max=10_000,
         unread_count_max=1_000,
         page_bytes_max=1024 * 1024,
@@ -163,8 +170,11 @@ DEFAULT = Limits(
         sse_keepalive_s=15,
         sse_retry_ms=2_000,
         ws_auth_s=10,
+        ws_auth_bytes_max=16 * 1024,
+        ws_close_s=5,
         ws_ping_s=30,
         ws_frame_bytes_max=128 * 1024,
+        ws_fragments_max=1_000,
         ws_conversations_max=1_000,
         token_ttl_s_max=30 * 24 * 3600,
         token_ttl_s_default=3600,

@@ -109,6 +109,8 @@ class Feed:
         else:
             mine.add(listener)
         self.counts[kind] += 1
+        if kind != "poll":
+            listener.watch()
         return listener
 
     def _check_room(self, kind: Kind, mine: set[Listener]) -> None:
@@ -125,6 +127,7 @@ class Feed:
             raise Unavailable("the server has as many streams open as it may; try again later")
 
     def leave(self, listener: Listener) -> None:
+        self.wheel.clear(listener)
         mine = self._listeners[listener.user]
         mine.discard(listener)
         if not mine:

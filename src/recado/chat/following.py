@@ -142,7 +142,10 @@ class Logs:
 class Everything:
     """All conversations of a user, in the order of the commits."""
 
-    __slots__ = ("_behind_at", "_feed", "_overflowed", "_passed_over", "_places", "_position", "_ready", "_user")
+    __slots__ = (
+        *("_behind_at", "_feed", "_is_beginning", "_overflowed"),
+        *("_passed_over", "_places", "_position", "_ready", "_user"),
+    )
 
     def __init__(self, feed: "Feed", user: str) -> None:
         self._feed = feed
@@ -151,6 +154,7 @@ class Everything:
         self._position = 0
         self._behind_at: int | None = None  # the cursor, while what is past it is read from the store
         self._ready: list[Delivery] = []  # the first page of it, read at the beginning
+        self._is_beginning = False  # it is being read: nothing else is, or it would come twice
         self._overflowed = False  # meanwhile, so that it must be read once more
         self._passed_over: dict[str, int] = {}  # what was closed to the user, and by which position: read no more
 
@@ -159,11 +163,22 @@ class Everything:
 
     @property
     def has_more(self) -> bool:
+        return self._has_unread and not self._is_beginning
+
+    @property
+    def _has_unread(self) -> bool:
         return bool(self._ready or self._places) or self._behind_at is not None
 
     async def begin(self, cursor: int | None) -> int:
         """From past a cursor on, or from now on; returns the cursor to begin with. Raises Unavailable, and Invalid for
         a cursor that nothing has reached yet."""
+        self._is_beginning = True
+        try:
+            return await self._begin(cursor)
+        finally:
+            self._is_beginning = False
+
+    async def _begin(self, cursor: int | None) -> int:
         if cursor is None:
             page = await self._feed.store.feed(self._user, None, 1)
             self._position = max(self._position, page.position)
@@ -181,6 +196,11 @@ class Everything:
         if self._behind_at is not None:
             return self._behind_at
         return self._places[0][0] - 1 if self._places else self._position
+
+    def remember(self) -> None:
+        """Everything up to its cursor has been read, and nothing was told past it, if that is so."""
+        if not self._has_unread and not self._is_beginning:
+            self._feed.remember_everything(self._user, self._position)
 
     def tell(self, entry: Committed) -> None:
         if entry.position <= self._position:
@@ -201,7 +221,7 @@ class Everything:
             return []  # the store was ahead: it was read there
         conversation = entry.conversation
         before: list[Delivery] = []
-        if not self.has_more:
+        if not self._has_unread:
             self._passed_over.clear()
         self._passed_over[conversation] = entry.position
         if self._behind_at is None and is_prompt:
@@ -214,6 +234,8 @@ class Everything:
 
     async def read_on(self) -> list[Delivery]:
         """A page of what there is. Raises Unavailable."""
+        if self._is_beginning:
+            return []
         if self._ready:
             ready, self._ready = self._ready, []
             return [each for each in ready if not self._is_passed_over(each.conversation, each.cursor or 0)]

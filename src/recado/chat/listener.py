@@ -5,6 +5,7 @@ what there is with `next`. Signals wait for it in a short list; events are read 
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from recado.chat.errors import Invalid, Unauthenticated
@@ -15,15 +16,17 @@ if TYPE_CHECKING:
     from recado.chat.feed import Feed
 
 Kind = Literal["poll", "sse", "ws"]
+_EXPIRED = "the token has expired: get a new one"
 
 
 class Listener:
-    """Made by `Feed.listen`. `is_full` is the transport's word: what it was given last is not taken yet. `parted` are
-    the conversations that were closed to the user since `next` returned: what it returned of them is not to be sent."""
+    """Made by `Feed.listen`. `is_full` is the transport's word: what it was given last is not taken yet. What is ended
+    then is `cut`, as its transport waits for the client. `parted` are the conversations that were closed to the user
+    since `next` returned: what it returned of them is not to be sent."""
 
     __slots__ = (
         *("_expires_at", "_farewells", "_feed", "_following", "_signals", "_waiter"),
-        *("ended", "is_full", "kind", "parted", "slot", "user"),
+        *("cut", "ended", "is_full", "kind", "parted", "slot", "user"),
     )
 
     def __init__(self, feed: "Feed", user: str, kind: Kind, expires_at: float) -> None:
@@ -31,6 +34,7 @@ class Listener:
         self.kind = kind
         self.slot = 0
         self.is_full = False
+        self.cut: Callable[[], None] | None = None
         self.ended: Exception | None = None
         self.parted: set[str] = set()
         self._feed = feed
@@ -73,6 +77,11 @@ class Listener:
         """Of who follows everything: nothing up to here is missing of what `next` returned."""
         return self._following.cursor() if isinstance(self._following, Everything) else 0
 
+    def remember(self) -> None:
+        """Of who follows everything and leaves: it had all that there is, if that is so."""
+        if isinstance(self._following, Everything):
+            self._following.remember()
+
     # What the feed tells
 
     def tell(self, entry: Committed) -> None:
@@ -102,6 +111,8 @@ class Listener:
         if self.ended is None:
             self.ended = error
             self._wake()
+            if self.is_full and self.cut is not None:
+                self.cut()
 
     def renew(self, expires_at: float) -> None:
         """A newer token: it goes on until that one expires."""
@@ -134,8 +145,8 @@ class Listener:
             await self._wait(until)
 
     def _check(self) -> None:
-        if self.ended is None and self._feed.loop.time() >= self._expires_at:
-            self.ended = Unauthenticated("the token has expired: get a new one")
+        if self._has_expired():
+            self.end(Unauthenticated(_EXPIRED))
         if self.ended is not None:
             raise self.ended
 
@@ -145,11 +156,22 @@ class Listener:
         try:
             await self._waiter
         finally:
-            self._feed.wheel.clear(self)
             self._waiter = None
 
+    def watch(self) -> None:
+        """End it with its token, although its transport may be waiting for a client that does not read."""
+        self._feed.wheel.set(self, self._expires_at)
+
     def on_deadline(self) -> None:
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
+        elif self._has_expired():
+            self.end(Unauthenticated(_EXPIRED))
+        else:
+            self.watch()
+
+    def _has_expired(self) -> bool:
+        return self._feed.loop.time() >= self._expires_at
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

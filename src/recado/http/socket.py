@@ -23,7 +23,7 @@ from recado.http.answer import encode_json
 from recado.http.asked import ClientGone
 from recado.http.context import Door
 from recado.http.frames import Ack, Auth, Frame, Read, Subscribe, Typing, decode_frame
-from recado.http.listening import listening, parse_cursor
+from recado.http.listening import last_words, listening, parse_cursor
 from recado.http.origins import allows
 
 log = structlog.get_logger("recado.http")
@@ -51,8 +51,7 @@ class Sockets:
         self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        if not allows(self._door.settings, headers.get(b"origin"), headers.get(b"host", "")):
+        if not self._is_from_here(scope):
             await send({"type": "websocket.close"})  # before it is accepted: 403
             return
         await receive()
@@ -62,26 +61,34 @@ class Sockets:
         except (ClientGone, OSError):  # OSError is what uvicorn raises for who has gone
             pass
         except ChatError as error:
-            await _close(send, error)
+            await _close(scope, send, error)
         except Exception as error:
-            await _fail(send, error)
+            await _fail(scope, send, error)
+
+    def _is_from_here(self, scope: Scope) -> bool:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        return allows(self._door.settings, headers.get(b"origin"), headers.get(b"host", ""))
 
 
-async def _close(send: Send, error: ChatError) -> None:
+async def _close(scope: Scope, send: Send, error: ChatError) -> None:
     metrics.count_refusal(error.code)
     code = _GOING_AWAY if isinstance(error, Stopping) else CLOSE_CODES[error.code]
     reason = error.message.encode()[:_REASON_BYTES_MAX].decode(errors="ignore")
-    with contextlib.suppress(OSError):
-        await send({"type": "websocket.close", "code": code, "reason": reason})
+    await _send_close(scope, send, code, reason)
 
 
-async def _fail(send: Send, error: Exception) -> None:
+async def _fail(scope: Scope, send: Send, error: Exception) -> None:
     """Our fault. The log gets the kind of error and where it was raised."""
     metrics.count_refusal("internal")
     trace = "".join(traceback.format_tb(error.__traceback__))
     log.error("websocket_failed", error=type(error).__name__, trace=trace)
+    await _send_close(scope, send, _FAILED, "the server failed")
+
+
+async def _send_close(scope: Scope, send: Send, code: int, reason: str) -> None:
     with contextlib.suppress(OSError):
-        await send({"type": "websocket.close", "code": _FAILED, "reason": "the server failed"})
+        async with last_words(scope):
+            await send({"type": "websocket.close", "code": code, "reason": reason})
 
 
 class Socket:
@@ -204,11 +211,11 @@ class Socket:
         try:
             await self._send_on(self._listener)
         except ChatError as error:
-            await _close(self._send, error)
+            await _close(self._scope, self._send, error)
         except (ClientGone, OSError):
             pass
         except Exception as error:
-            await _fail(self._send, error)
+            await _fail(self._scope, self._send, error)
 
     async def _send_on(self, listener: Listener) -> NoReturn:
         while True:

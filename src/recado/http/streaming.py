@@ -15,7 +15,7 @@ from recado.chat.listener import Listener
 from recado.http.answer import JSON_HEADERS, encode_json
 from recado.http.asked import Asked, read_headers
 from recado.http.context import Door
-from recado.http.listening import listening, parse_cursor
+from recado.http.listening import last_words, listening, parse_cursor
 from recado.http.polling import placed
 from recado.http.refusals import ErrorBody
 
@@ -51,7 +51,8 @@ class EventStream:
                 await self._deliver(listener, send)
             except ChatError as error:
                 end = encode_json(ErrorBody(error.code, error.message))
-                await self._write(send, b"event: end\ndata: %b\n\n" % end, is_last=True)
+                async with last_words(self._asked.scope):
+                    await self._write(send, b"event: end\ndata: %b\n\n" % end, is_last=True)
 
     async def _follow(self, listener: Listener) -> int:
         asked = self._asked

@@ -11,10 +11,7 @@ import apsw
 
 BUSY_TIMEOUT_MS = 5_000
 _READ_CACHE_KIB = 8 * 1024
-# A message changes three or four pages, of as many conversations as are talking: those are not read again and again,
-# and are written to the database once for many commits. A checkpoint is a pause: it is kept to some milliseconds.
-_WRITE_CACHE_KIB = 64 * 1024
-_CHECKPOINT_PAGES = 8_000
+_CHECKPOINT_PAGES = 8_000  # what many commits change is written to the database once; some milliseconds' pause each
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +64,9 @@ def lock(path: Path) -> IO[str]:
     return held
 
 
-def open_writer(path: Path | None, schema: Schema) -> apsw.Connection:
-    """The one connection that writes, with the schema up to date; no path: in memory. Raises DatabaseUnusable."""
+def open_writer(path: Path | None, schema: Schema, cache_bytes_max: int | None = None) -> apsw.Connection:
+    """The one connection that writes, with the schema up to date; no path: in memory. The cache is SQLite's own unless
+    it has a size. Raises DatabaseUnusable."""
     try:
         if path is not None:
             path.touch(mode=0o600)  # what people write to each other is for this account alone; -wal and -shm follow it
@@ -77,7 +75,8 @@ def open_writer(path: Path | None, schema: Schema) -> apsw.Connection:
         check(db, schema)
         db.pragma("journal_mode", "wal")
         db.pragma("synchronous", "full")
-        db.pragma("cache_size", -_WRITE_CACHE_KIB)
+        if cache_bytes_max is not None:
+            db.pragma("cache_size", -(cache_bytes_max // 1024))
         db.pragma("wal_autocheckpoint", _CHECKPOINT_PAGES)
         db.pragma("foreign_keys", True)
         db.pragma("secure_delete", schema is CONVERSATIONS)  # what people take back is overwritten

@@ -14,6 +14,8 @@ class SqliteLimits:
     pending_reads_max: int
     """Reads that run or wait; one more is refused as unavailable."""
     reader_threads: int
+    write_cache_bytes_max: int
+    """Pages of the database that the writer remembers: a message changes four, in its conversation's part."""
     logs_in_memory_max: int
     """Conversations whose end and members the writer remembers."""
     unread_count_max: int

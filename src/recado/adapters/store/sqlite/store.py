@@ -59,7 +59,7 @@ class SqliteStore:
         self._loop = asyncio.get_running_loop()
         self._lock = files.lock(path)
         try:
-            self._db = files.open_writer(path, files.CONVERSATIONS)
+            self._db = files.open_writer(path, files.CONVERSATIONS, limits.write_cache_bytes_max)
         except BaseException:
             self._lock.close()
             raise

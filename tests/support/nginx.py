@@ -1,0 +1,135 @@
+"""A real nginx in front of a server: a process of the test's own, on a free port, configured in its folder.
+
+What it serves is the configuration that docs/configuration.md gives to operators, without TLS and with the test's
+ports; a test that needs a worse proxy changes that text. Everything it was asked is in its access log.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+from tests.support.server import START_TIMEOUT_S, Server, free_ports
+
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "configuration.md"
+_MAIN = """
+daemon off;
+user root;
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log;
+events {{ worker_connections 512; }}
+http {{
+    access_log {directory}/access.log;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+{servers}
+}}
+"""
+
+
+class Nginx:
+    """`port` is known before it is started: the server behind it has to be told its public URL."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        self._directory = directory
+        (self.port,) = free_ports(1)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def documented(self, server: Server) -> str:
+        """The documented server block, with this nginx's port and the server's."""
+        (block,) = re.findall(r"```nginx\n(.*?)```", DOCUMENTED.read_text(encoding="utf-8"), re.DOTALL)
+        ports = {
+            "listen 443 ssl http2;": f"listen 127.0.0.1:{self.port};",
+            "127.0.0.1:8000": f"127.0.0.1:{server.http_port}",
+            "127.0.0.1:8083": f"127.0.0.1:{server.ws_port}",
+        }
+        for documented, ours in ports.items():
+            assert documented in block, f"the documentation has no {documented}"
+            block = block.replace(documented, ours)
+        return block
+
+    def start(self, servers: str) -> None:
+        assert self._process is None, "already started"
+        self._configure(servers)
+        executable = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+        assert executable, "no nginx: tests/install_needs.sh installs it"
+        directory = str(self._directory)
+        arguments = [executable, "-p", directory, "-c", "nginx.conf", "-e", f"{directory}/error.log"]
+        with (self._directory / "error.log").open("ab") as log:
+            self._process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._answers():
+            assert self._process.poll() is None, f"nginx ended:\n{self.log}"
+            assert time.monotonic() < deadline, f"nginx does not answer:\n{self.log}"
+            time.sleep(0.02)
+
+    def reload(self, servers: str) -> None:
+        """New connections get the new configuration; those that are open keep the old one. It is in force on return."""
+        assert self._process is not None, "not started"
+        name = f"reload-{time.monotonic_ns()}"
+        self._configure(f"{servers}\nserver {{ listen 127.0.0.1:{self.port}; server_name {name}; return 204; }}")
+        self._process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while self._status(name) != 204:
+            assert time.monotonic() < deadline, f"nginx did not take the new configuration:\n{self.log}"
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it with all its connections."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(START_TIMEOUT_S)
+            self._process = None
+
+    @property
+    def log(self) -> str:
+        return (self._directory / "error.log").read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def asked(self) -> list[str]:
+        """The requests that were answered, as "GET /path 200"."""
+        text = (self._directory / "access.log").read_text(encoding="utf-8", errors="replace")
+        return [f"{method} {path} {status}" for method, path, status in re.findall(r'"(\w+) (\S+) [^"]*" (\d+)', text)]
+
+    def _configure(self, servers: str) -> None:
+        text = _MAIN.format(directory=self._directory, servers=servers)
+        (self._directory / "nginx.conf").write_text(text, encoding="utf-8")
+
+    def _answers(self) -> bool:
+        return self._status("127.0.0.1") is not None
+
+    def _status(self, host: str) -> int | None:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("GET", "/healthz", headers={"Host": host})
+            return connection.getresponse().status
+        except OSError:
+            return None
+        finally:
+            connection.close()
+
+
+@contextmanager
+def behind_nginx(directory: Path, *options: str) -> Iterator[tuple[Server, Nginx]]:
+    """A server whose public URL is that of an nginx, which is not started yet."""
+    nginx = Nginx(directory / "nginx")
+    server = Server.serve(directory, f"--public-url={nginx.url}", *options)
+    try:
+        server.start()
+        yield server, nginx
+    finally:
+        nginx.stop()
+        server.close()
