@@ -113,6 +113,20 @@ async def test_a_reader_that_is_far_behind_keeps_no_more_than_a_page_of_places(w
         assert [seqs(taken, name) for name in NAMES] == [list(range(1, 101))] * 3
 
 
+async def test_the_first_page_past_a_cursor_comes_once_though_somebody_sends_while_it_is_read(world: World) -> None:
+    """Whoever delivers was woken, and read the page again that the beginning was reading."""
+    await world.create("c")
+    for number in (1, 2):
+        await world.send("c", number)
+    bruno = world.feed.listen(BRUNO, "ws")
+    beginning = asyncio.ensure_future(bruno.follow_all(0))
+    await asyncio.sleep(0)
+    sent = asyncio.ensure_future(world.send("c", 3))
+    woken = await bruno.next(0.0)
+    await asyncio.gather(beginning, sent)
+    assert seqs(woken + await take(bruno)) == [1, 2, 3]
+
+
 async def test_what_is_forgotten_in_memory_is_read_again(world: World) -> None:
     await world.create("c", "d", "e")
     for name in ("c", "d", "e", "c"):
