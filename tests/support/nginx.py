@@ -50,7 +50,8 @@ class Nginx:
 
     def documented(self, server: Server) -> str:
         """The documented server block, with this nginx's port and the server's."""
-        (block,) = re.findall(r"```nginx\n(.*?)```", DOCUMENTED.read_text(encoding="utf-8"), re.DOTALL)
+        (found,) = re.finditer(r"```nginx\n(.*?)```", DOCUMENTED.read_text(encoding="utf-8"), re.DOTALL)
+        block = found.group(1)
         ports = {
             "listen 443 ssl http2;": f"listen 127.0.0.1:{self.port};",
             "127.0.0.1:8000": f"127.0.0.1:{server.http_port}",

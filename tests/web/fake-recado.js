@@ -110,8 +110,12 @@ export class FakeRecado {
   /** Appends and delivers. */
   say(id, from, body) {
     const event = this.commit(id, from, { body });
-    this.socket?.pushEvent(id, event);
+    this.deliver(id, event);
     return event;
+  }
+
+  deliver(id, event) {
+    this.socket?.pushEvent(id, event);
   }
 
   openSocket = () => {
@@ -161,7 +165,7 @@ export class FakeRecado {
     const event = type === undefined && !known ? this.commit(conversation, this.user, { id, body }) : null;
     if (answer === "commit-and-drop") return socket.drop();
     socket.push({ type: "puback", packetId, reasonCode: 0 });
-    if (event) socket.pushEvent(conversation, event);
+    if (event) this.deliver(conversation, event);
   }
 
   fetch = async (url, { headers, method, body }) => {
@@ -188,7 +192,7 @@ export class FakeRecado {
     if (body !== undefined) Object.assign(message, { body, edited_at: at });
     else events[target - 1] = { seq: target, from: message.from, at: message.at, id: message.id, type: "deleted" };
     const event = this.commit(id, this.user, { at, type: body === undefined ? "deleted" : "edited", target, body });
-    if (!this.holdEvents) this.socket?.pushEvent(id, event);
+    if (!this.holdEvents) this.deliver(id, event);
     return answer(200, event);
   }
 
@@ -271,6 +275,6 @@ export async function settled() {
   for (let turn = 0; turn < 30; turn++) await new Promise((resolve) => setImmediate(resolve));
 }
 
-function answer(status, body) {
+export function answer(status, body) {
   return { status, ok: status < 300, json: async () => JSON.parse(JSON.stringify(body)) };
 }

@@ -20,12 +20,15 @@ const pasted = new PastedToken(sessionStorage);
 let running = null;
 let drawPending = false;
 
-/** @returns {Storage | null} */
-function durableStorage() {
+/**
+ * @param {() => Storage} storage
+ * @returns {Storage | null} null if the user's settings forbid it
+ */
+function allowed(storage) {
   try {
-    return localStorage;
+    return storage();
   } catch {
-    return null; // forbidden by the user's settings
+    return null;
   }
 }
 
@@ -34,7 +37,8 @@ function start(tokens) {
   byId("sign-in-screen", HTMLElement).hidden = true;
   byId("panes", HTMLDivElement).hidden = false;
   byId("sign-out", HTMLButtonElement).hidden = tokens !== pasted;
-  const client = new ConversationClient({ baseUrl, tokens, storage: durableStorage() });
+  const storage = allowed(() => localStorage);
+  const client = new ConversationClient({ baseUrl, tokens, storage, tabStorage: allowed(() => sessionStorage) });
   running = { client, list: new ConversationList(client, router), view: new ConversationView(client) };
   client.onChange(changed);
   showScreen();
@@ -96,9 +100,11 @@ function draw() {
 
 function showConnection() {
   if (!running) return;
+  const { state, linkKind } = running.client;
   const line = byId("connection-state", HTMLParagraphElement);
-  line.dataset.state = running.client.state;
-  line.textContent = TEXTS.connection[running.client.state];
+  line.dataset.state = state;
+  line.dataset.link = linkKind ?? "";
+  line.textContent = (state === "online" && linkKind && TEXTS.links[linkKind]) || TEXTS.connection[state];
 }
 
 /** @param {string | null} conversation */

@@ -2,43 +2,44 @@
 /**
  * Recado in the browser: the user's conversations, live, and sending that survives anything but the user's own "no".
  *
- * Events come over MQTT; a resume says for each conversation what it has (`after=<conversation>=<seq>`). HTTP is asked
- * at the start, for the list and the open conversation's receipts after a (re)connect, to fill a gap, and for older
- * history; never on a timer. The list is read after the subscription is in force, so a conversation made in between is
- * in one of the two. An edit or a delete goes up over HTTP, and shows when its event is back.
+ * Events come over a link (`LinkKeeper`), MQTT where it gets through; a resume tells it the seqs that the page has,
+ * and what the link does not bring is read from the log. HTTP is asked at the start, for the list and the open
+ * conversation's receipts after a (re)connect, to fill a gap, and for older history; by no timer of the page. The list
+ * is read after the link follows, so a conversation made in between is in one of the two. An edit or a delete goes up
+ * over HTTP, and shows when its event is back.
  */
 
 import { ConversationLog } from "./conversation-log.js";
 import { ApiError, HttpApi, SignedOut } from "./http-api.js";
+import { LinkKeeper } from "./link-keeper.js";
+import { ListReader } from "./list-reader.js";
 import { LiveSignals } from "./live-signals.js";
 import { HISTORY_PAGE, LogReader } from "./log-reader.js";
 import { MessageChanges } from "./message-changes.js";
-import { MqttLink } from "./mqtt-link.js";
 import { Outbox, randomId } from "./outbox.js";
 import { OutboxSender } from "./outbox-sender.js";
-import { TopicTemplates } from "./topic-templates.js";
 
 export { ApiError, SignedOut };
 
 /** @import {ChatEvent, Conversation, Session, TokenSource} from "./http-api.js" */
-/** @import {ConnectionState} from "./mqtt-link.js" */
-/** @import {MqttConnection} from "./mqtt.js" */
+/** @import {ConnectionState} from "./link-keeper.js" */
+/** @import {ListPage} from "./list-reader.js" */
+/** @import {Link, LinkKind} from "./link.js" */
 /** @import {Signal} from "./conversation-log.js" */
-
-const RESUMED_MAX = 200;
 
 /**
  * @typedef {object} ClientOptions
  * @property {string} baseUrl where `v1/` is, with a slash at the end
  * @property {TokenSource} tokens
  * @property {Storage | null} storage where unacknowledged messages survive a reload
- * @property {(url: string, protocol: string) => WebSocket} [openSocket]
+ * @property {Storage | null} [tabStorage] where it is remembered which kind of link got through, for a reload
+ * @property {(url: string, protocol?: string) => WebSocket} [openSocket]
  * @property {typeof fetch} [fetchFunction]
  * @property {() => boolean} [hasNetwork]
  * @property {() => number} [random]
  *
- * @typedef {{kind: "state", state: ConnectionState} | {kind: "list"} | {kind: "conversation", id: string}
- *   | {kind: "signed-out", why: SignedOut["why"]}} Change
+ * @typedef {{kind: "state", state: ConnectionState, link: LinkKind | null} | {kind: "list"}
+ *   | {kind: "conversation", id: string} | {kind: "signed-out", why: SignedOut["why"]}} Change
  */
 
 export class ConversationClient {
@@ -54,52 +55,64 @@ export class ConversationClient {
     this.listIsHere = () => {};
     /** @type {Promise<void>} the user and the list's first page are known */
     this.listed = new Promise((resolve) => (this.listIsHere = resolve));
-    /** @type {string | null} */
-    this.nextListCursor = null;
     /** @type {Set<(change: Change) => void>} */
     this.listeners = new Set();
     /** @type {Map<string, ChatEvent[]>} events of conversations that are still being looked up */
     this.early = new Map();
     /** @type {Set<string>} conversations that the current connection brings without a hole */
     this.following = new Set();
+    /** @type {Set<string>} conversations that were known when it was made */
+    this.knownBefore = new Set();
     /** @type {Set<string>} conversations whose view was read on the current connection */
     this.viewed = new Set();
     /** @type {string | null} the conversation on the screen */
     this.opened = null;
-    /** @type {Promise<void> | null} */
-    this.listing = null;
-    /** @type {Array<[string, Signal]>} what came while the list was being read: it may be newer than the list */
-    this.presenceMeanwhile = [];
+    this.listReader = new ListReader(this.api, (page) => this.absorbPage(page));
     this.reader = new LogReader(this.api, {
       onEvents: (events) => this.confirm(events),
-      onChange: (id) => this.emit({ kind: "conversation", id }),
+      onChange: (id) => this.changed(id),
       onGapFailed: (error, log) => this.readFailed(error, log),
     });
     this.changes = new MessageChanges(this.api, {
       onEntry: (id, entry) => this.replaceEntry(id, entry),
-      onSignedOut: (error) => this.link.signOut(error),
+      onSignedOut: (error) => this.keeper.signOut(error),
     });
-    this.signals = new LiveSignals((id, payload, qos) =>
-      this.link.connection?.publish(this.topics.live(id), payload, qos),
-    );
-    this.topics = new TopicTemplates("c/{conversation}", "c/{conversation}/live", "c/{conversation}");
+    this.signals = new LiveSignals(() => this.keeper.link);
     this.outbox = new Outbox("", null);
     this.sender = new OutboxSender(this.outbox, this.senderHooks());
-    this.link = new MqttLink({
+    this.keeper = new LinkKeeper({
       ...options,
       api: this.api,
       clientId: `web-${randomId()}`,
+      hooks: {
+        onEvent: (id, event) => this.receive(id, event),
+        onSignal: (id, signal) => this.receiveSignal(id, signal),
+        onTurn: () => {
+          this.reader.receiptsMayDiffer();
+          this.readReceipts();
+        },
+      },
       onSession: (session) => this.sessionKnown(session),
-      onConnected: (connection) => this.connected(connection),
-      onPublish: (topicName, payload) => this.receive(topicName, payload),
-      onState: (state) => this.emit({ kind: "state", state }),
+      onOpened: (link) => this.resume(link),
+      onConnected: () => this.connected(),
+      onState: () => this.emit({ kind: "state", state: this.state, link: this.linkKind }),
       onSignedOut: (why) => this.emit({ kind: "signed-out", why }),
     });
   }
 
   /** @returns {ConnectionState} */
   get state() {
-    return this.link.state;
+    return this.keeper.state;
+  }
+
+  /** What the page is connected by, null while it is not. @returns {LinkKind | null} */
+  get linkKind() {
+    return this.keeper.link?.kind ?? null;
+  }
+
+  /** Whether the page is told who types and who is there. */
+  get hasSignals() {
+    return this.state === "online" && this.keeper.link?.carriesSignals === true;
   }
 
   get me() {
@@ -126,18 +139,18 @@ export class ConversationClient {
   }
 
   start() {
-    void this.link.run();
+    void this.keeper.run();
   }
 
   stop() {
     this.signals.stop();
     this.reader.stop();
-    this.link.stop();
+    this.keeper.stop();
   }
 
   /** The network or the user is back. */
   wake() {
-    this.link.networkChanged();
+    this.keeper.networkChanged();
   }
 
   /**
@@ -178,8 +191,7 @@ export class ConversationClient {
 
   /** The next page of the list. */
   async loadMoreConversations() {
-    if (this.nextListCursor === null || this.listing) return;
-    await this.readList(this.nextListCursor);
+    await this.listReader.readMore();
   }
 
   /**
@@ -236,8 +248,6 @@ export class ConversationClient {
 
   /** @param {Session} session */
   async sessionKnown(session) {
-    const { events, live, send } = session.mqtt.topics;
-    this.topics = new TopicTemplates(events, live, send);
     if (!this.session) {
       const early = this.outbox.messages.values(); // written before it was known whose they are
       this.outbox = new Outbox(session.user, this.options.storage);
@@ -245,68 +255,64 @@ export class ConversationClient {
       this.sender = new OutboxSender(this.outbox, this.senderHooks());
     }
     this.session = session;
-    if (!this.listLoaded) await this.readList(null);
+    if (!this.listLoaded) await this.listReader.read(null);
   }
 
   /** @returns {import("./outbox-sender.js").SenderHooks} */
   senderHooks() {
     return {
-      connection: () => this.link.connection,
-      topicName: (id) => this.topics.send(id),
+      link: () => this.keeper.link,
       onChange: (id) => this.emit({ kind: "conversation", id }),
       onAcknowledgedRetry: (message) => this.confirmRetry(message.conversation, message.id),
     };
   }
 
   /**
-   * Resumes: subscribes with every cursor held, sends what waits, reads the list.
+   * From here on the link brings everything new. Events may come over the one before as well: they are taken once.
    *
-   * @param {MqttConnection} connection
+   * @param {Link} link
    */
-  async connected(connection) {
-    const held = this.list().slice(0, RESUMED_MAX);
-    this.following = new Set(held.map(({ id }) => id));
-    const filters = this.session?.mqtt.topics.subscribe ?? [];
-    const subscriptions = filters.map((topicFilter) => ({ topicFilter, qos: topicFilter.endsWith("/live") ? 0 : 1 }));
-    const after = held.map((log) => /** @type {[string, string]} */ (["after", `${log.id}=${log.cursor}`]));
-    const reasonCodes = await connection.subscribe(subscriptions, after);
-    const refused = reasonCodes.find((code) => code >= 0x80);
-    if (refused !== undefined) throw new ApiError(0, "refused", `subscription refused: 0x${refused.toString(16)}`);
+  async resume(link) {
+    const held = this.list();
+    this.knownBefore = new Set(held.map(({ id }) => id));
+    this.following = new Set(await link.resume(held.map((log) => [log.id, log.cursor])));
+  }
+
+  /** The link is the one in use: sends what waits, and reads what the link does not bring. */
+  async connected() {
     this.sender.flushAll();
     this.signals.sendReads();
-    this.reader.reconnected();
+    this.reader.receiptsMayDiffer();
     this.viewed.clear();
-    await this.readList(null);
+    await this.listReader.readNews();
+    this.readReceipts();
+  }
+
+  /** Of the conversation on the screen, if signals were missed. */
+  readReceipts() {
     const shown = this.conversations.get(this.opened ?? "");
     if (shown) void this.reader.readReceipts(shown);
   }
 
   /**
-   * @param {string | null} cursor
-   * @returns {Promise<void>}
+   * @param {ListPage} page
+   * @returns {boolean} whether there was news of the last one on it that was known before
    */
-  readList(cursor) {
-    if (this.listing) return this.listing;
-    this.presenceMeanwhile = [];
-    this.listing = this.api
-      .conversations(cursor)
-      .then((page) => this.absorbPage(page, cursor))
-      .finally(() => (this.listing = null));
-    return this.listing;
-  }
-
-  /**
-   * @param {{conversations: Conversation[], next_cursor: string | null}} page
-   * @param {string | null} cursor
-   */
-  absorbPage({ conversations, next_cursor }, cursor) {
-    if (cursor === null) this.forgetMissing(conversations, next_cursor === null);
+  absorbPage({ conversations, next_cursor, isFirst }) {
+    if (isFirst) this.forgetMissing(conversations, next_cursor === null);
+    const lastKnown = conversations.findLast(({ id }) => this.conversations.has(id));
+    const hadNews = lastKnown !== undefined && this.isBehind(lastKnown);
     for (const summary of conversations) this.absorb(summary);
-    for (const [id, signal] of this.presenceMeanwhile) this.conversations.get(id)?.receiveSignal(signal);
-    this.nextListCursor = next_cursor;
+    for (const [id, signal] of this.listReader.presenceMeanwhile) this.conversations.get(id)?.receiveSignal(signal);
     this.listLoaded = true;
     this.listIsHere();
     this.emit({ kind: "list" });
+    return hadNews;
+  }
+
+  /** @param {Conversation} summary */
+  isBehind({ id, last_seq }) {
+    return !this.following.has(id) && last_seq > (this.conversations.get(id)?.cursor ?? 0);
   }
 
   /**
@@ -319,7 +325,7 @@ export class ConversationClient {
     const listed = new Set(page.map(({ id }) => id));
     const oldest = complete ? -Infinity : (page.at(-1)?.active_at ?? Infinity);
     for (const log of this.conversations.values()) {
-      const learntMeanwhile = !this.following.has(log.id);
+      const learntMeanwhile = !this.knownBefore.has(log.id);
       if (!listed.has(log.id) && log.summary.active_at > oldest && !learntMeanwhile) this.markRemoved(log);
     }
   }
@@ -330,7 +336,7 @@ export class ConversationClient {
     const known = this.conversations.get(summary.id);
     if (known) {
       known.update(summary);
-      if (summary.last_seq > known.cursor && !this.following.has(summary.id)) this.catchUp(known, summary.last_seq);
+      if (this.isBehind(summary)) this.catchUp(known, summary.last_seq);
       return known;
     }
     const log = new ConversationLog(summary, this.me);
@@ -346,23 +352,19 @@ export class ConversationClient {
    */
   catchUp(log, lastSeq) {
     this.following.add(log.id);
-    if (log.events.length === 0) log.jumpTo(lastSeq);
+    if (log.events.length === 0 && log.id !== this.opened) log.jumpTo(lastSeq);
     else void this.reader.fillGap(log);
   }
 
   /**
-   * @param {string} topicName
-   * @param {Uint8Array} payload
+   * @param {string} id
+   * @param {ChatEvent} event
    */
-  receive(topicName, payload) {
-    const { id, live } = this.topics.match(topicName) ?? {};
-    const content = id === undefined ? null : parsed(payload);
-    if (id === undefined || content === null) return;
-    if (live) return this.receiveSignal(id, content);
-    if (typeof content.seq !== "number") return;
+  receive(id, event) {
+    if (typeof event.seq !== "number") return;
     const log = this.conversations.get(id);
-    if (log) this.take(log, content);
-    else void this.learn(id, content);
+    if (log) this.take(log, event);
+    else void this.learn(id, event);
   }
 
   /**
@@ -374,7 +376,7 @@ export class ConversationClient {
     if (!log || typeof signal.from !== "string") return;
     const typingMs = log.receiveSignal(signal);
     if (typingMs > 0) setTimeout(() => this.emit({ kind: "conversation", id }), typingMs + 20);
-    if (signal.type === "presence" && this.listing) this.presenceMeanwhile.push([id, signal]);
+    if (signal.type === "presence" && this.listReader.reading) this.listReader.presenceMeanwhile.push([id, signal]);
     this.emit({ kind: "conversation", id });
   }
 
@@ -396,7 +398,14 @@ export class ConversationClient {
     this.confirm([event, ...applied]);
     if (applied.some(isMembership) && !log.removed) this.reader.membersChanged(log);
     if (log.hasGap) void this.reader.fillGap(log);
-    this.emit({ kind: "conversation", id: log.id });
+    this.changed(log.id);
+  }
+
+  /** @param {string} id */
+  changed(id) {
+    const log = this.conversations.get(id);
+    if (log && !log.removed) this.keeper.link?.acknowledge(id, log.cursor);
+    this.emit({ kind: "conversation", id });
   }
 
   /**
@@ -426,9 +435,9 @@ export class ConversationClient {
    * @param {ConversationLog} log
    */
   readFailed(error, log) {
-    if (error instanceof SignedOut) this.link.signOut(error);
+    if (error instanceof SignedOut) this.keeper.signOut(error);
     else if (error instanceof ApiError && error.status === 404) this.markRemoved(log);
-    else this.link.drop(); // the next connection resumes from the cursor
+    else this.keeper.drop(); // the next connection resumes from the cursor
   }
 
   /** @param {ConversationLog} log */
@@ -447,13 +456,13 @@ export class ConversationClient {
     const waiting = this.early.get(id);
     if (waiting) return void waiting.push(event);
     this.early.set(id, [event]);
-    await this.listing?.catch(() => {});
+    await this.listReader.reading?.catch(() => {});
     if (this.conversations.has(id)) return;
     try {
       await this.lookUp(id);
     } catch (error) {
-      if (error instanceof SignedOut) this.link.signOut(error);
-      else this.link.drop();
+      if (error instanceof SignedOut) this.keeper.signOut(error);
+      else this.keeper.drop();
     }
     this.early.delete(id);
   }
@@ -482,13 +491,3 @@ export class ConversationClient {
 
 /** @param {ChatEvent} event */
 const isMembership = ({ type }) => type === "member_added" || type === "member_removed";
-
-/** @param {Uint8Array} payload */
-function parsed(payload) {
-  try {
-    const value = JSON.parse(new TextDecoder().decode(payload));
-    return typeof value === "object" && value !== null ? value : null;
-  } catch {
-    return null;
-  }
-}

@@ -28,6 +28,7 @@ export class ConversationView {
     this.loading = false; // the first page of history is not here yet
     this.opening = false; // nothing counts as read before the view stands where it should
     this.loadFailed = false;
+    this.loadingOlder = false;
     this.timeline = new TimelineView({
       onEnd: () => this.seen(),
       onNearStart: () => this.wantOlder(),
@@ -168,14 +169,16 @@ export class ConversationView {
 
   wantOlder() {
     const log = this.id === null ? undefined : this.client.conversations.get(this.id);
-    if (log && log.hasOlder && !this.opening && !this.loadFailed) void this.loadOlder();
+    if (log && log.hasOlder && !this.opening && !this.loadFailed && !this.loadingOlder) void this.loadOlder();
   }
 
   async loadOlder() {
     const id = this.id;
     if (id === null) return;
     this.loadFailed = false;
+    this.loadingOlder = true;
     await this.client.loadOlder(id).catch((error) => this.failed(error));
+    this.loadingOlder = false;
     this.render();
   }
 

@@ -3,10 +3,13 @@
  * Recado's HTTP calls that the pages need, with the user's token.
  *
  * A 401 makes one renewed token and one more try; what is still refused then is `SignedOut`. Everything else that is
- * not a success is an `ApiError` with the server's code, or `code` "unreachable" if there was no answer.
+ * not a success is an `ApiError` with the server's code, or `code` "unreachable" if there was no answer, "unreadable"
+ * if it was not Recado's, as that of a proxy.
  */
 
 const ANSWER_MS_MAX = 15_000;
+const EVENT_STREAM = "text/event-stream";
+const NOT_THE_SERVERS = ["unreachable", "unreadable"];
 
 /**
  * @typedef {object} ChatEvent an entry of a conversation's log; without `type` it is a message
@@ -68,6 +71,11 @@ export class ApiError extends Error {
     this.name = "ApiError";
     this.status = status;
     this.code = code;
+  }
+
+  /** Whether it is Recado that refused, and not something on the way there. */
+  get isTheServers() {
+    return !NOT_THE_SERVERS.includes(this.code);
   }
 }
 
@@ -134,6 +142,58 @@ export class HttpApi {
   }
 
   /**
+   * @param {{id: string, conversation: string, body: string}} message
+   * @returns {Promise<ChatEvent>} the event, which is the first one if this id was sent before
+   */
+  sendMessage({ id, conversation, body }) {
+    return this.call("POST", `v1/conversations/${encodeURIComponent(conversation)}/messages`, { id, body });
+  }
+
+  /**
+   * @param {string} id
+   * @param {number} seq
+   * @returns {Promise<{read_up_to: number, unread_count: number}>}
+   */
+  markRead(id, seq) {
+    return this.call("PUT", `v1/conversations/${encodeURIComponent(id)}/read`, { seq });
+  }
+
+  /**
+   * @param {string} id
+   * @returns {Promise<void>}
+   */
+  signalTyping(id) {
+    return this.call("POST", `v1/conversations/${encodeURIComponent(id)}/typing`);
+  }
+
+  /**
+   * What happens in all conversations, past a cursor.
+   *
+   * @param {string | null} cursor null asks where it is now
+   * @param {number} waitS how long to hold the request while there is nothing
+   * @param {AbortSignal} [signal] what ends it in place of the usual time limit
+   * @returns {Promise<{events: Array<{conversation: string, event: ChatEvent}>, cursor: string} | null>} null: nothing
+   */
+  feed(cursor, waitS, signal) {
+    const query = cursor === null ? "" : `?cursor=${encodeURIComponent(cursor)}&wait=${waitS}`;
+    return this.call("GET", `v1/events${query}`, undefined, signal);
+  }
+
+  /**
+   * The same as an event stream, from now on.
+   *
+   * @param {AbortSignal} signal
+   * @returns {Promise<Response>}
+   */
+  async feedStream(signal) {
+    const headers = { Accept: EVENT_STREAM };
+    const response = await this.authorized("v1/events", { method: "GET", headers, signal });
+    const isStream = response.headers.get("Content-Type")?.startsWith(EVENT_STREAM);
+    if (response.ok && isStream) return response;
+    throw await refusal(response);
+  }
+
+  /**
    * @param {string} path
    * @returns {Promise<any>}
    */
@@ -145,22 +205,33 @@ export class HttpApi {
    * @param {string} method
    * @param {string} path
    * @param {object} [content] sent as JSON
-   * @returns {Promise<any>}
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<any>} null for an answer without content
    */
-  async call(method, path, content) {
+  async call(method, path, content, signal) {
     const body = content && JSON.stringify(content);
-    let response = await this.request(path, { method, body }, false);
-    if (response.status === 401) response = await this.request(path, { method, body }, true);
-    if (response.status === 401) throw new SignedOut("refused");
-    const answer = await response.json().catch(() => null);
-    if (response.ok && answer !== null) return answer;
-    const error = answer?.error ?? {};
-    throw new ApiError(response.status, error.code ?? "unavailable", error.message ?? `HTTP ${response.status}`);
+    const response = await this.authorized(path, { method, body, signal });
+    if (response.status === 204) return null;
+    const answer = response.ok ? await response.json().catch(() => null) : null;
+    if (answer === null) throw await refusal(response);
+    return answer;
   }
 
   /**
    * @param {string} path
-   * @param {{method: string, body?: string}} init
+   * @param {RequestInit} init
+   * @returns {Promise<Response>} never one with status 401
+   */
+  async authorized(path, init) {
+    let response = await this.request(path, init, false);
+    if (response.status === 401) response = await this.request(path, init, true);
+    if (response.status === 401) throw new SignedOut("refused");
+    return response;
+  }
+
+  /**
+   * @param {string} path
+   * @param {RequestInit} init
    * @param {boolean} renew
    */
   async request(path, init, renew) {
@@ -168,11 +239,19 @@ export class HttpApi {
     /** @type {Record<string, string>} */
     const headers = { Authorization: `Bearer ${token}`, Accept: "application/json" };
     if (init.body !== undefined) headers["Content-Type"] = "application/json";
-    const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+    Object.assign(headers, init.headers);
+    const signal = init.signal ?? AbortSignal.timeout(ANSWER_MS_MAX);
     try {
       return await this.fetchFunction(new URL(path, this.baseUrl), { ...init, headers, signal, cache: "no-store" });
     } catch (error) {
       throw new ApiError(0, "unreachable", String(error));
     }
   }
+}
+
+/** @param {Response} response one that is no success, or is not what was asked for */
+async function refusal(response) {
+  const answer = response.bodyUsed ? null : await response.json().catch(() => null);
+  const error = answer?.error ?? {};
+  return new ApiError(response.status, error.code ?? "unreadable", error.message ?? `HTTP ${response.status}`);
 }

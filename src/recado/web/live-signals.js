@@ -9,12 +9,12 @@
 const TYPING_EVERY_MS = 3_000;
 const READ_AFTER_MS = 300;
 
-/** @typedef {(id: string, payload: string, qos: 0 | 1) => Promise<unknown> | undefined} Publish undefined if offline */
+/** @import {Link} from "./link.js" */
 
 export class LiveSignals {
-  /** @param {Publish} publish */
-  constructor(publish) {
-    this.publish = publish;
+  /** @param {() => Link | null} link the one in use */
+  constructor(link) {
+    this.link = link;
     /** @type {Map<string, number>} */
     this.typingSentAt = new Map();
     /** @type {Map<string, number>} */
@@ -28,7 +28,7 @@ export class LiveSignals {
     const now = Date.now();
     if (now - (this.typingSentAt.get(id) ?? 0) < TYPING_EVERY_MS) return;
     this.typingSentAt.set(id, now);
-    this.publish(id, '{"type":"typing"}', 0)?.catch(() => {});
+    this.link()?.typing(id);
   }
 
   /** The message was sent: a next one is a new sign of typing. @param {string} id */
@@ -49,7 +49,7 @@ export class LiveSignals {
     this.stop();
     for (const [id, seq] of this.unsentReads) {
       const settled = () => this.unsentReads.get(id) === seq && this.unsentReads.delete(id);
-      this.publish(id, JSON.stringify({ type: "read", seq }), 1)?.then(settled, () => {});
+      this.link()?.read(id, seq).then(settled, () => {});
     }
   }
 

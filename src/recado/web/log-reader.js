@@ -30,8 +30,10 @@ export class LogReader {
   constructor(api, hooks) {
     this.api = api;
     this.hooks = hooks;
-    /** @type {Set<string>} what is being read */
-    this.reading = new Set();
+    /** @type {Map<string, Promise<void>>} what is being read */
+    this.reading = new Map();
+    /** @type {Set<string>} conversations whose gap is to be read (once more) */
+    this.wanted = new Set();
     /** @type {Set<string>} conversations whose receipts were read on this connection: signals keep them up */
     this.receiptsKnown = new Set();
     /** @type {Map<string, ReturnType<typeof setTimeout>>} */
@@ -43,8 +45,8 @@ export class LogReader {
     this.viewTimers.clear();
   }
 
-  /** There is a new connection: signals were missed. */
-  reconnected() {
+  /** Signals were missed. */
+  receiptsMayDiffer() {
     this.receiptsKnown.clear();
   }
 
@@ -67,13 +69,14 @@ export class LogReader {
    * @param {ConversationLog} log
    */
   async fillGap(log) {
-    await this.once(`gap/${log.id}`, async () => {
-      let more = true;
-      while (more) more = await this.readAfterCursor(log);
-      log.acceptHole();
-    })
-      .catch((error) => this.hooks.onGapFailed(error, log))
-      .finally(() => this.hooks.onChange(log.id));
+    this.wanted.add(log.id);
+    try {
+      while (this.wanted.has(log.id)) await this.once(`gap/${log.id}`, () => this.readToTheEnd(log));
+    } catch (error) {
+      this.hooks.onGapFailed(error, log);
+    } finally {
+      this.hooks.onChange(log.id);
+    }
   }
 
   /**
@@ -105,6 +108,14 @@ export class LogReader {
     this.hooks.onChange(log.id);
   }
 
+  /** @param {ConversationLog} log */
+  async readToTheEnd(log) {
+    this.wanted.delete(log.id); // who asks from here on may know of more
+    let more = true;
+    while (more) more = await this.readAfterCursor(log);
+    if (!this.wanted.has(log.id)) log.acceptHole();
+  }
+
   /**
    * @param {ConversationLog} log
    * @returns {Promise<boolean>} whether there is more to read
@@ -128,16 +139,14 @@ export class LogReader {
   }
 
   /**
+   * Reads, or waits for the read that is under way.
+   *
    * @param {string} key
    * @param {() => Promise<void>} read
    */
-  async once(key, read) {
-    if (this.reading.has(key)) return;
-    this.reading.add(key);
-    try {
-      await read();
-    } finally {
-      this.reading.delete(key);
-    }
+  once(key, read) {
+    const reading = this.reading.get(key) ?? read().finally(() => this.reading.delete(key));
+    this.reading.set(key, reading);
+    return reading;
   }
 }

@@ -1,140 +1,157 @@
 // @ts-check
 /**
- * Keeps one MQTT connection to Recado alive for as long as the page wants it.
- *
- * Each round asks for the session anew (URLs and a valid token), connects, lets the owner resume in `onConnected`, and
- * waits for the end. Between rounds it waits with backoff, but not after the token's own end: that is routine, and the
- * next round has a new token. Only a missing token ends the loop.
+ * The best link: MQTT 5 over a WebSocket on a port of its own. Everything goes over it, up and down, and its SUBSCRIBE
+ * resumes each conversation from the seq that the page has (`after=<conversation>=<seq>`).
  */
 
-import { WakeableWait, retryDelayMs } from "./backoff.js";
-import { SignedOut } from "./http-api.js";
+import { LinkClosed } from "./link.js";
+import { MqttError } from "./mqtt-codec.js";
 import { MqttClosed, connectMqtt } from "./mqtt.js";
+import { TopicTemplates } from "./topic-templates.js";
 
+/** @import {Answer, Link, LinkEnd, LinkOptions} from "./link.js" */
 /** @import {MqttConnection, MqttEnd} from "./mqtt.js" */
-/** @import {HttpApi, Session} from "./http-api.js" */
+/** @import {OutboxMessage} from "./outbox.js" */
 
-const STABLE_MS = 5_000;
-const BAD_USER_NAME_OR_PASSWORD = 0x86;
-const NOT_AUTHORIZED = 0x87;
-const MAXIMUM_CONNECT_TIME = 0xa0;
+const RESUMED_MAX = 200;
+const ABOUT_THE_TOKEN = [0x86, 0x87, 0xa0]; // bad user name or password, not authorized, maximum connect time
+/** A server that hangs up for one of these would do so again: the message is at fault, not the connection. */
+const FATAL_TO_A_MESSAGE = [0x81, 0x82, 0x90, 0x95, 0x99];
 
-/**
- * @typedef {"connecting" | "online" | "reconnecting" | "offline"} ConnectionState
- *
- * @typedef {object} LinkOptions
- * @property {HttpApi} api
- * @property {string} clientId
- * @property {(session: Session) => Promise<void>} onSession before connecting
- * @property {(connection: MqttConnection) => Promise<void>} onConnected the link is online once this resolved
- * @property {(topicName: string, payload: Uint8Array) => void} onPublish
- * @property {(state: ConnectionState) => void} onState
- * @property {(why: SignedOut["why"]) => void} onSignedOut
- * @property {(url: string, protocol: string) => WebSocket} [openSocket]
- * @property {() => boolean} [hasNetwork]
- * @property {() => number} [random]
- */
-
+/** @implements {Link} */
 export class MqttLink {
   /** @param {LinkOptions} options */
   constructor(options) {
+    const { subscribe, events, live, send } = options.session.mqtt.topics;
     this.options = options;
-    /** @type {ConnectionState} */
-    this.state = "connecting";
+    this.kind = /** @type {const} */ ("mqtt");
+    this.carriesSignals = true;
+    this.filters = subscribe;
+    this.topics = new TopicTemplates(events, live, send);
+    this.onEnded = (/** @type {LinkEnd} */ _end) => {};
+    /** @type {Promise<LinkEnd>} */
+    this.ended = new Promise((resolve) => (this.onEnded = resolve));
     /** @type {MqttConnection | null} */
     this.connection = null;
-    this.pause = new WakeableWait();
-    this.stopped = false;
-    this.attempt = 0;
-    this.renewToken = false;
   }
 
-  async run() {
-    while (!this.stopped) {
-      const startedAt = Date.now();
-      const end = await this.round().catch((error) => this.failed(error));
-      this.connection?.close();
-      this.connection = null;
-      if (this.stopped) return;
-      this.attempt = Date.now() - startedAt > STABLE_MS && this.state === "online" ? 0 : this.attempt;
-      this.renewToken = [BAD_USER_NAME_OR_PASSWORD, NOT_AUTHORIZED, MAXIMUM_CONNECT_TIME].includes(end.reasonCode);
-      this.setState(this.hasNetwork() ? "reconnecting" : "offline");
-      const routine = end.reasonCode === MAXIMUM_CONNECT_TIME && this.attempt === 0;
-      if (!routine) await this.pause.for(retryDelayMs(this.attempt, this.options.random));
-      this.attempt += 1;
+  /** Rejects with `LinkClosed`. */
+  async open() {
+    const { session, clientId, openMs, openSocket } = this.options;
+    const { ws_url: url, username, password } = session.mqtt;
+    this.connection = await connectMqtt({
+      ...{ url, clientId, username, password, openMs, openSocket },
+      onPublish: (topicName, payload) => this.receive(topicName, payload),
+      onClose: (end) => this.onEnded(linkEnd(end)),
+    }).catch(rethrow);
+  }
+
+  /** @param {Array<[string, number]>} positions */
+  async resume(positions) {
+    const subscriptions = this.filters.map((topicFilter) => {
+      return { topicFilter, qos: /** @type {0 | 1} */ (topicFilter.endsWith("/live") ? 0 : 1) };
+    });
+    const held = positions.slice(0, RESUMED_MAX);
+    const after = held.map(([id, seq]) => /** @type {[string, string]} */ (["after", `${id}=${seq}`]));
+    const reasonCodes = await this.connected.subscribe(subscriptions, after).catch(rethrow);
+    const refused = reasonCodes.find((code) => code >= 0x80);
+    const reason = `subscription refused: 0x${refused?.toString(16)}`;
+    if (refused !== undefined) throw new LinkClosed({ why: "server", reason });
+    return held.map(([id]) => id);
+  }
+
+  /**
+   * @param {OutboxMessage} message
+   * @returns {Promise<Answer>} rejects with `LinkClosed`
+   */
+  async send({ id, conversation, body }) {
+    try {
+      return await this.connected.publish(this.topics.send(conversation), JSON.stringify({ id, body }), 1);
+    } catch (error) {
+      const isAtFault = error instanceof MqttClosed && FATAL_TO_A_MESSAGE.includes(error.reasonCode);
+      if (error instanceof MqttError || isAtFault) return { reasonCode: error.reasonCode, reason: error.message };
+      return rethrow(error);
     }
   }
 
-  /**
-   * One connection, from the token to its end.
-   *
-   * @returns {Promise<MqttEnd>}
-   */
-  async round() {
-    const { api, clientId, onSession, onConnected, onPublish, openSocket } = this.options;
-    if (this.renewToken) await api.tokens.token(true);
-    const session = await api.session();
-    await onSession(session);
-    const { ws_url: url, username, password } = session.mqtt;
-    /** @type {(end: MqttEnd) => void} */
-    let onClose = () => {};
-    const ended = new Promise((/** @type {(end: MqttEnd) => void} */ resolve) => (onClose = resolve));
-    this.connection = await connectMqtt({ url, clientId, username, password, onPublish, onClose, openSocket });
-    if (this.stopped) this.connection.close();
-    await onConnected(this.connection);
-    if (!this.connection.ended) this.setState("online");
-    return ended;
+  /** @param {string} id */
+  typing(id) {
+    this.connected.publish(this.topics.live(id), '{"type":"typing"}', 0).catch(() => {}); // it is lost with its link
   }
 
   /**
-   * @param {unknown} error
-   * @returns {MqttEnd}
+   * @param {string} id
+   * @param {number} seq
    */
-  failed(error) {
-    if (error instanceof SignedOut) this.signOut(error);
-    else if (error instanceof MqttClosed) return { reasonCode: error.reasonCode, reason: error.message };
-    return { reasonCode: 0, reason: String(error) };
+  read(id, seq) {
+    return this.connected.publish(this.topics.live(id), JSON.stringify({ type: "read", seq }), 1);
   }
 
-  /** @param {SignedOut} error */
-  signOut(error) {
-    if (this.stopped) return;
-    this.stop();
-    this.options.onSignedOut(error.why);
-  }
+  acknowledge() {} // every PUBACK does
 
-  /** The network or the user is back: connect now, or find out whether the connection still lives. */
-  wake() {
-    this.pause.wake?.();
+  probe() {
     this.connection?.probe();
   }
 
-  /** The network's state changed: shows it while there is no connection. */
-  networkChanged() {
-    if (this.state === "reconnecting" || this.state === "offline")
-      this.setState(this.hasNetwork() ? "reconnecting" : "offline");
-    this.wake();
-  }
-
-  /** Ends the connection; the next round resumes. */
-  drop() {
+  close() {
+    this.onEnded({ why: "closed", reason: "closed" });
     this.connection?.close();
   }
 
-  stop() {
-    this.stopped = true;
-    this.pause.wake?.();
-    this.drop();
+  get connected() {
+    if (!this.connection) throw new LinkClosed({ why: "closed", reason: "the link is not open" });
+    return this.connection;
   }
 
-  hasNetwork() {
-    return (this.options.hasNetwork ?? (() => navigator.onLine))();
+  /**
+   * @param {string} topicName
+   * @param {Uint8Array} payload
+   */
+  receive(topicName, payload) {
+    const { id, live } = this.topics.match(topicName) ?? {};
+    const content = id === undefined ? null : parsed(payload);
+    if (id === undefined || content === null) return;
+    const { onEvent, onSignal } = this.options.hooks;
+    if (live) onSignal(id, content);
+    else onEvent(id, content);
   }
+}
 
-  /** @param {ConnectionState} state */
-  setState(state) {
-    if (state === this.state) return;
-    this.state = state;
-    this.options.onState(state);
+/**
+ * @param {LinkOptions} options
+ * @returns {Promise<Link>} rejects with `LinkClosed`
+ */
+export async function openMqtt(options) {
+  const link = new MqttLink(options);
+  await link.open();
+  return link;
+}
+
+/**
+ * @param {MqttEnd} end
+ * @returns {LinkEnd}
+ */
+function linkEnd({ reasonCode, reason }) {
+  if (ABOUT_THE_TOKEN.includes(reasonCode)) return { why: "token", reason };
+  return { why: reasonCode === 0 ? "lost" : "server", reason };
+}
+
+/**
+ * @param {unknown} error
+ * @returns {never}
+ */
+function rethrow(error) {
+  if (error instanceof MqttClosed)
+    throw new LinkClosed(linkEnd({ reasonCode: error.reasonCode, reason: error.message }));
+  throw error;
+}
+
+/** @param {Uint8Array} payload */
+function parsed(payload) {
+  try {
+    const value = JSON.parse(new TextDecoder().decode(payload));
+    return typeof value === "object" && value !== null ? value : null;
+  } catch {
+    return null;
   }
 }

@@ -26,6 +26,7 @@ const TOPIC_ALIAS_INVALID = 0x94;
  * @property {number} [keepAliveS] 60 unless told; a hidden page's timers fire once a minute, so less would drop it
  * @property {(topicName: string, payload: Uint8Array, packet: PublishPacket) => void} onPublish
  * @property {(end: MqttEnd) => void} onClose
+ * @property {number} [openMs] how long the server may take to accept, 10,000 unless told
  * @property {(url: string, protocol: string) => WebSocket} [openSocket]
  *
  * @typedef {object} MqttEnd why a connection ended
@@ -115,8 +116,8 @@ export class MqttConnection {
     this.blocked = [];
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.pingTimer = undefined;
-    this.answerTimer = setTimeout(() => this.end(0, "the server did not answer"), ANSWER_MS_MAX);
     this.socket = (options.openSocket ?? ((url, protocol) => new WebSocket(url, protocol)))(options.url, "mqtt");
+    this.answerTimer = setTimeout(() => this.end(0, "the server did not answer"), options.openMs ?? ANSWER_MS_MAX);
     this.socket.binaryType = "arraybuffer";
     this.socket.onopen = () => this.sendConnect();
     this.socket.onmessage = (frame) => this.receive(frame.data);

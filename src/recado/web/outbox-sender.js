@@ -1,22 +1,17 @@
 // @ts-check
 /**
- * Sends the outbox: per conversation in order, one message at a time, so that a lost connection never lets a later
- * message overtake an earlier one. What the connection's end leaves unanswered stays and is sent again with its id.
+ * Sends the outbox: per conversation in order, one message at a time, so that a lost link never lets a later message
+ * overtake an earlier one. What a link's end leaves unanswered stays and is sent again, with its id, over the next.
  */
 
-import { MqttError } from "./mqtt-codec.js";
-import { MqttClosed } from "./mqtt.js";
+import { LinkClosed } from "./link.js";
 
-/** @import {MqttConnection} from "./mqtt.js" */
+/** @import {Link} from "./link.js" */
 /** @import {Outbox, OutboxMessage} from "./outbox.js" */
-
-/** A server that hangs up for one of these would do so again: the message is at fault, not the connection. */
-const FATAL_TO_A_MESSAGE = [0x81, 0x82, 0x90, 0x95, 0x99];
 
 /**
  * @typedef {object} SenderHooks
- * @property {() => MqttConnection | null} connection
- * @property {(conversation: string) => string} topicName
+ * @property {() => Link | null} link the one in use
  * @property {(conversation: string) => void} onChange
  * @property {(message: OutboxMessage) => void} onAcknowledgedRetry the server has it, perhaps since an earlier try
  */
@@ -42,28 +37,29 @@ export class OutboxSender {
     if (this.busy.has(conversation)) return;
     this.busy.add(conversation);
     for (let goOn = true; goOn;) {
-      const connection = this.hooks.connection();
+      const link = this.hooks.link();
       const message = this.outbox.next(conversation);
-      goOn = connection !== null && message !== undefined && (await this.sendOne(connection, message));
+      goOn = link !== null && message !== undefined && (await this.sendOne(link, message));
     }
     this.busy.delete(conversation);
   }
 
   /**
-   * @param {MqttConnection} connection
+   * @param {Link} link
    * @param {OutboxMessage} message
-   * @returns {Promise<boolean>} whether the next one may follow on this connection
+   * @returns {Promise<boolean>} whether to go on: over this link, or over one that has taken over
    */
-  async sendOne(connection, message) {
-    const { id, conversation, body } = message;
+  async sendOne(link, message) {
+    const { id, conversation } = message;
     try {
-      const payload = JSON.stringify({ id, body });
-      const { reasonCode, reason } = await connection.publish(this.hooks.topicName(conversation), payload, 1);
+      const { reasonCode, reason } = await link.send(message);
       if (reasonCode >= 0x80) this.outbox.fail(id, reasonCode, reason);
       else this.acknowledged(message);
       return true;
     } catch (error) {
-      return this.interrupted(message, error);
+      if (!(error instanceof LinkClosed)) throw error;
+      message.resent = true;
+      return this.hooks.link() !== link;
     } finally {
       this.hooks.onChange(conversation);
     }
@@ -74,18 +70,5 @@ export class OutboxSender {
     const eventIsHere = !this.outbox.messages.has(message.id);
     this.outbox.acknowledge(message.id);
     if (message.resent && !eventIsHere) this.hooks.onAcknowledgedRetry(message);
-  }
-
-  /**
-   * @param {OutboxMessage} message
-   * @param {unknown} error
-   */
-  interrupted(message, error) {
-    message.resent = true;
-    if (error instanceof MqttError) this.outbox.fail(message.id, error.reasonCode, error.message);
-    else if (!(error instanceof MqttClosed)) throw error;
-    else if (FATAL_TO_A_MESSAGE.includes(error.reasonCode))
-      this.outbox.fail(message.id, error.reasonCode, error.message);
-    return error instanceof MqttError;
   }
 }

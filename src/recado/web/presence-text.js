@@ -1,5 +1,5 @@
 // @ts-check
-/** What the page says about who is there. It says nothing while it is itself away: that would be old news. */
+/** What the page says about who is there. It says nothing while nobody tells the page: that would be old news. */
 
 import { lastSeen, othersIn } from "./format.js";
 import { TEXTS } from "./texts.js";
@@ -12,7 +12,7 @@ import { TEXTS } from "./texts.js";
  * @param {ConversationLog} log
  */
 function isKnown(client, log) {
-  return log.presence.isShown && !log.removed && client.state === "online";
+  return log.presence.isShown && !log.removed && client.hasSignals;
 }
 
 /**

@@ -1,7 +1,8 @@
 // @ts-check
 /** Every text that the pages show, in one place. */
 
-/** @import {ConnectionState} from "./mqtt-link.js" */
+/** @import {ConnectionState} from "./link-keeper.js" */
+/** @import {LinkKind} from "./link.js" */
 /** @import {SignedOut} from "./http-api.js" */
 
 /** @type {Record<ConnectionState, string>} */
@@ -10,6 +11,13 @@ const CONNECTION = {
   online: "Connected",
   reconnecting: "Reconnecting… Your messages will be sent.",
   offline: "Offline. Your messages will be sent when you are back.",
+};
+
+/** @type {Partial<Record<LinkKind, string>>} what is said of a connection that is not the best one */
+const LINKS = {
+  websocket: "Connected by a WebSocket: MQTT is blocked here.",
+  "event-stream": "Connected by event stream: WebSockets are blocked here.",
+  "long-poll": "Connected by polling: no signs of typing or presence.",
 };
 
 /** @type {Record<SignedOut["why"], string>} */
@@ -42,6 +50,7 @@ const CHANGE_REFUSALS = {
 export const TEXTS = {
   product: "Recado",
   connection: CONNECTION,
+  links: LINKS,
   signedOut: SIGNED_OUT,
   demoLinkRefused: "This demo link does not work any more. Start the demo again, or paste a token.",
   signOut: "Sign out",
