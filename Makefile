@@ -8,16 +8,18 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 WEB_TESTS = $(or $(wildcard tests/web/*.test.js tests/web/*/*.test.js),$(error no tests in tests/web))
 SECONDS ?= 600
 CRASH_SECONDS := $(if $(filter file,$(origin SECONDS)),300,$(SECONDS))
+BENCH_REPORT ?= dist/bench
 FUZZ_TARGETS := decoder topics connections
 TSC := tests/node/node_modules/.bin/tsc
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check types-web needs fuzz crash format clean
+.PHONY: help demo test check types-web needs bench bench-docs fuzz crash format clean
 
 help:
 	@echo "make demo     install into .venv and run a server with a demo conversation: one URL per demo user"
 	@echo "make test     install what the tests need, then run every test"
 	@echo "make check    format, lint, types, layers, docs, the statements of MQTT"
+	@echo "make bench    compare the transports on this machine: figures and a page with plots in $(BENCH_REPORT)/"
 	@echo "make fuzz     look for input that breaks the codec, for SECONDS=$(SECONDS)"
 	@echo "make crash    kill, stop and fill the server under load for SECONDS=$(CRASH_SECONDS), by SEED, and see what it kept"
 	@echo "make format   let ruff rewrite the Python files"
@@ -43,6 +45,13 @@ types-web:
 
 needs:
 	@bash tests/install_needs.sh
+
+bench: .venv/.installed-bench
+	@mkdir -p $(BENCH_REPORT)
+	$(BIN)/recado bench compare --json $(BENCH_REPORT)/comparison.json --report $(BENCH_REPORT) $(BENCH_OPTIONS)
+
+bench-docs: bench
+	$(BIN)/python -m recado.bench.documentation $(BENCH_REPORT)/comparison.json docs
 
 fuzz: .venv/.installed-fuzz
 	@for target in $(FUZZ_TARGETS); do \
@@ -72,12 +81,17 @@ clean:
 
 .venv/.installed-test: .venv/.installed
 	@echo "Installing what the tests import into .venv ..."
-	@$(PIP) --editable '.[test]'
+	@$(PIP) --editable '.[test,bench]'
 	@touch $@
 
 .venv/.installed-check: .venv/.installed
 	@echo "Installing the checkers into .venv ..."
-	@$(PIP) --editable '.[test,check]'
+	@$(PIP) --editable '.[test,bench,check]'
+	@touch $@
+
+.venv/.installed-bench: .venv/.installed
+	@echo "Installing what draws the plots into .venv ..."
+	@$(PIP) --editable '.[bench]'
 	@touch $@
 
 .venv/.installed-fuzz: .venv/.installed

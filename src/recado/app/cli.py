@@ -1,4 +1,4 @@
-"""The command line: `recado serve`, `broker`, `demo`, `token`, `passwd`, `backup`.
+"""The command line: `recado serve`, `broker`, `demo`, `token`, `passwd`, `backup`, `bench`.
 
 A wrong or missing setting is one clear line and exit status 2. Ctrl-C and SIGTERM stop a server in order: status 0.
 SIGHUP has `recado broker` read its files again.
@@ -24,7 +24,7 @@ from rich.console import Console
 
 from recado import __version__
 from recado.adapters.store.sqlite import DatabaseUnusable, backup
-from recado.app import broker_node, logs, wiring
+from recado.app import bench, broker_node, logs, wiring
 from recado.app import demo as demonstration
 from recado.app import limits as all_limits
 from recado.app.access import JwtAccess
@@ -45,6 +45,7 @@ app = cyclopts.App(
     version=__version__,
     config=[Environment(), File()],
 )
+app.command(bench.app)
 _DEFAULTS = Settings()
 _BROKER_DEFAULTS = BrokerSettings()
 AllSettings = Annotated[Settings, Parameter(name="*")]
