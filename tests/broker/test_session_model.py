@@ -27,11 +27,13 @@ from recado.broker.listener import Listener
 from recado.broker.server import Server
 from recado.broker.standalone import StandaloneHooks
 from recado.broker.storage import QueueStorage
-from recado.mqtt.packets import MQTT_3_1_1, MQTT_5, Disconnect, SubscriptionRequest
-from recado.mqtt.properties import PropertyId
+from recado.mqtt.packets import MQTT_3_1_1, MQTT_5, Connect, Disconnect, SubscriptionRequest
+from recado.mqtt.properties import Properties, PropertyId
 from tests.broker.model.expectations import MATCHES, SHARED, Expectations
-from tests.broker.model.peer import OUTGOING_MAX, Peer, Wire
+from tests.broker.model.peer import OUTGOING_MAX, Wire
+from tests.broker.model.session_peer import Outgoing, SessionPeer
 from tests.broker.model.storages import HeldStorage, MemoryStorage
+from tests.broker.model.traffic import ALL, Traffic, Work
 from tests.contracts.storages import STORAGE_LIMITS
 
 LIMITS = replace(
@@ -45,7 +47,6 @@ LIMITS = replace(
 )
 NEVER_S = LIMITS.session_expiry_max_s
 EXPIRIES = st.sampled_from([0, 20, NEVER_S])
-ALL = 1_000_000
 COUNTS = st.one_of(st.integers(1, 40), st.just(ALL))
 SMALL_COUNTS = st.one_of(st.integers(1, 3), st.just(ALL))
 MOSTLY = st.sampled_from([True, True, True, False])
@@ -67,7 +68,6 @@ ACTS = st.one_of(
 )
 WORK = st.tuples(MOSTLY, st.lists(ACTS, max_size=10))
 EXPECTED_REFUSALS = {"SERVER_BUSY", "KEEP_ALIVE_TIMEOUT", "STALLED", "CONNECT_TIMEOUT", "SERVER_UNAVAILABLE"}
-Work = tuple[bool, list[tuple[Any, ...]]]
 _START_S = 1_800_000_000
 
 
@@ -80,7 +80,7 @@ class _Records(logging.Handler):
         self.found.append(record)
 
 
-class SessionMachine(RuleBasedStateMachine):
+class SessionMachine(Traffic[Wire], RuleBasedStateMachine):
     open_storage: Callable[[], QueueStorage]
 
     def __init__(self) -> None:
@@ -92,7 +92,9 @@ class SessionMachine(RuleBasedStateMachine):
         logging.getLogger().addHandler(self.records)
         self.runner = asyncio.Runner()
         self.expected = Expectations(lambda: self.second)
-        self.peers = {name: Peer(name, self.expected) for name in ("ana", "bea", "cai")}
+        self.peers: dict[str, SessionPeer] = {
+            name: SessionPeer(name, expected=self.expected) for name in ("ana", "bea", "cai")
+        }
         self.ghosts: list[Wire] = []
         self.is_prompt = True
         self.behind = self.runner.run(self._opened())
@@ -136,7 +138,7 @@ class SessionMachine(RuleBasedStateMachine):
             await asyncio.sleep(0)
             turns = 12 if self.storage.under_way else turns - 1
 
-    def lose(self, peer: Peer) -> None:
+    def lose(self, peer: SessionPeer) -> None:
         if peer.wire is not None:
             peer.wire.drop()
         peer.lose()
@@ -195,12 +197,13 @@ class SessionMachine(RuleBasedStateMachine):
         wire = Wire(self.server, self.listener, lambda: self.second)
         wire.opened()
         self.expected.connects(peer, wire, clean_start, expiry)
-        properties = {
+        properties: Properties = {
             PropertyId.SESSION_EXPIRY_INTERVAL: expiry,
             PropertyId.RECEIVE_MAXIMUM: receive_maximum,
             PropertyId.TOPIC_ALIAS_MAXIMUM: aliases,
         }
-        self.run(lambda: peer.connect(wire, level, clean_start, properties, receive_maximum))
+        connect = Connect(name, level, clean_start, properties=properties if level == MQTT_5 else {})
+        self.run(lambda: peer.connects(wire, connect))
         if at_once:
             self.talk(name)
 
@@ -237,49 +240,15 @@ class SessionMachine(RuleBasedStateMachine):
             self.expected.over(peer)
         self.run(lambda: self.lose(peer))
 
-    def client_to_server(self, name: str, count: int) -> None:
-        wire = self.peers[name].wire
-        if wire is not None and wire.to_server:
-            self.run(lambda: wire.pass_on(count))
-
-    def server_to_client(self, name: str, count: int) -> None:
-        peer = self.peers[name]
-        if peer.wire is not None and peer.wire.to_client:
-            self.run(lambda: peer.take(count))
-
     @rule(work=WORK)
     def work(self, work: Work) -> None:
         """The clients publish and answer, bytes get through, and the storage writes."""
-        everybody_connects, acts = work
-        if everybody_connects:
-            self.everybody_connects()
-        for act, *told in acts:
-            getattr(self, act)(*told)
+        self.do(work)
 
     def everybody_answers(self) -> None:
         for name in self.peers:
             self.answer(name, ALL)
             self.talk(name)
-
-    def talk(self, name: str) -> None:
-        """Everything goes through, both ways."""
-        for _ in range(3):
-            self.client_to_server(name, ALL)
-            self.server_to_client(name, ALL)
-
-    def answer(self, name: str, count: int) -> None:
-        peer = self.peers[name]
-        if peer.is_connected:
-            peer.answer(count)
-            self.client_to_server(name, ALL)
-
-    def ghost(self, count: int, is_over: bool) -> None:
-        """What a connection that its client has given up still had on its way gets there, or not."""
-        if self.ghosts:
-            wire = self.ghosts[0]
-            self.run(lambda: wire.drop() if is_over else wire.pass_on(count))
-            if wire.is_lost:
-                self.ghosts.remove(wire)
 
     def congest_or_not(self, name: str) -> None:
         wire = self.peers[name].wire
@@ -291,7 +260,7 @@ class SessionMachine(RuleBasedStateMachine):
     def publish(self, name: str, topic_name: str, qos: int, at_once: bool) -> None:
         peer = self.peers[name]
         if peer.is_connected and len(peer.outgoing) < OUTGOING_MAX:
-            peer.publish(topic_name, self.expected.publishes(peer, topic_name, qos), qos)
+            peer.publish(Outgoing(self.expected.publishes(peer, topic_name, qos), topic_name, qos))
         if at_once:
             self.client_to_server(name, ALL)
 
@@ -314,7 +283,7 @@ class SessionMachine(RuleBasedStateMachine):
             if at_once:
                 self.talk(name)
 
-    def may_ask(self, peer: Peer, topic_filter: str) -> bool:
+    def may_ask(self, peer: SessionPeer, topic_filter: str) -> bool:
         """One at a time for each filter, and not of a server that has closed already."""
         return peer.is_connected and peer.name in self.expected.lives and not peer.waits_for(topic_filter)
 
@@ -472,6 +441,7 @@ def _in_sqlite() -> QueueStorage:
     return SqliteStorage.open(None, STORAGE_LIMITS)
 
 
+@pytest.mark.timeout(600)  # what fails is made smaller
 @pytest.mark.parametrize(
     ("open_storage", "examples"), [(MemoryStorage, 120), (_in_sqlite, 40)], ids=["memory", "sqlite"]
 )
@@ -485,6 +455,7 @@ def test_no_session_loses_doubles_or_disorders_what_it_is_owed(
             max_examples=int(os.environ.get("SESSION_MODEL_EXAMPLES", examples)),
             stateful_step_count=40,
             deadline=None,
+            print_blob=True,
             report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
         ),

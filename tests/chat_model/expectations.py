@@ -80,13 +80,22 @@ class Life:
 
 @dataclass
 class Stream:
-    """A log on one connection: what was sent of it, up to `last`; from `floor` on there may be no gap."""
+    """A log on one connection: what was sent of it, up to `last`; from `floor` on there may be no gap.
+
+    `restarts` are the positions after which it is to be replayed, by the SUBSCRIBEs that are not answered yet: the
+    server takes up one after the other. `is_still` until something is sent in the time in which it may do so.
+    """
 
     sent: set[int] = field(default_factory=set)
     last: int | None = None
     floor: int | None = None
     low: int = 0
     restarts: list[int] = field(default_factory=list)
+    is_still: bool = True
+
+    def restarts_after(self, seq: int) -> None:
+        """What comes after this may come again."""
+        self.sent = {each for each in self.sent if each <= seq}
 
 
 class Expectations:
@@ -167,7 +176,7 @@ class Expectations:
         former.sessions.append(line.session)
         for conversation, log in self.logs.items():
             if former.sure_qos(conversation) == 0 == former.possible_qos(conversation) and log.is_member(line.user):
-                line.stream(conversation).floor = log.told
+                line.stream(conversation).floor = line.stream(conversation).low = log.told
 
     def connects(self, line: Line) -> None:
         """CONNECT is on its way."""
@@ -198,7 +207,9 @@ class Expectations:
             asked.sure = (min(asked.sure[0], wanted[0]), asked.sure[1] or wanted[1])
             self._owe_less(life)
         for conversation, seq in after.items():
-            line.stream(conversation).restarts.append(seq)
+            stream = line.stream(conversation)
+            stream.is_still = stream.is_still or not stream.restarts
+            stream.restarts.append(seq)
             life.replayed[conversation] = min(seq, life.replayed.get(conversation, seq))
             life.forgets(conversation, seq)
             for key in [key for key in life.got if key[0] == conversation and key[1] > seq]:
@@ -216,28 +227,35 @@ class Expectations:
         covered = {name for name in self.logs if life.sure_qos(name) >= 0}
         life.filters[topic_filter] = Filter(wanted, [wanted])
         for conversation, log in self.logs.items():
-            if not log.is_member(life.user) or life.sure_qos(conversation) < 0:
+            if conversation in after or not log.is_member(life.user) or life.sure_qos(conversation) < 0:
                 continue
             stream = line.stream(conversation)
-            if conversation in after:
-                self._replays(life, stream, log, after[conversation])
-            elif conversation not in covered and stream.last is None and stream.floor is None:
+            if conversation not in covered and stream.last is None and stream.floor is None:
                 stream.floor = log.told
+        self._replays(life, line, after)
 
-    @staticmethod
-    def _replays(life: Life, stream: Stream, log: Log, seq: int) -> None:
-        if seq in stream.restarts:  # nothing of it has come yet
-            stream.restarts.remove(seq)
-            stream.last, stream.floor, stream.low = None, seq, 0
-            stream.sent = {each for each in stream.sent if each <= seq}
-        if life.sure_qos(log.name, is_own=True) > 0:
-            life.owed |= {(log.name, each) for each in range(seq + 1, log.told + 1)}
-            life.owed -= life.got.keys()
+    def _replays(self, life: Life, line: Line, after: dict[str, int]) -> None:
+        """The server has taken up a SUBSCRIBE that names these logs; it replays those that the session reads."""
+        for conversation, seq in after.items():
+            log, stream = self.logs[conversation], line.stream(conversation)
+            is_read = log.is_member(life.user) and life.sure_qos(conversation) >= 0
+            assert stream.restarts.pop(0) == seq
+            stream.restarts_after(seq)
+            stream.last = stream.floor = None
+            if is_read and stream.is_still:
+                stream.floor = seq
+            stream.low = seq
+            stream.is_still = True
+            if is_read and life.sure_qos(conversation, is_own=True) > 0:
+                life.owed |= {(conversation, each) for each in range(seq + 1, log.told + 1)}
+                life.owed -= life.got.keys()
 
-    def refused(self, line: Line, topic_filter: str, wanted: Wanted) -> None:
+    def refused(self, line: Line, topic_filter: str, wanted: Wanted, after: dict[str, int]) -> None:
+        """`after` counts all the same: in what other subscriptions bring."""
         assert line.life is not None
         asked = line.life.filters[topic_filter]
         asked.possible.remove(wanted)
+        self._replays(line.life, line, after)
 
     def unsubscribes(self, life: Life, topic_filter: str) -> None:
         if topic_filter in life.filters:
@@ -304,6 +322,7 @@ class Expectations:
     def _goes_on(self, stream: Stream, life: Life, log: Log, entry: Entry, who: str) -> None:
         seq = entry.event.seq
         last = stream.floor if stream.last is None else stream.last
+        stream.is_still = False
         if entry.event.type == MEMBER_REMOVED and entry.event.user == life.user:
             # What it was behind in does not come any more; and this may wait until it is a member again.
             is_replay = seq > life.replayed.get(log.name, seq)
@@ -314,14 +333,12 @@ class Expectations:
                 stream.last = seq
             return
         if last is not None and (seq <= last or not self._are_excused(stream, life, log, last, seq)):
-            restart = [
-                each for each in stream.restarts if each < seq and self._are_excused(stream, life, log, each, seq)
-            ]
+            restart = stream.restarts[0] if stream.restarts else len(log.entries)
+            is_restart = restart < seq and self._are_excused(stream, life, log, restart, seq)
             is_low = stream.last is None and stream.floor is not None and stream.low < seq <= stream.floor
-            assert restart or is_low, f"{who} after {last}"
-            if restart and not is_low:
-                stream.restarts.remove(restart[-1])
-                stream.sent = {each for each in stream.sent if each <= restart[-1]}
+            assert is_restart or is_low, f"{who} after {last}"
+            if is_restart:
+                stream.restarts_after(restart)
         assert seq not in stream.sent, f"{who} twice on a connection"
         stream.sent.add(seq)
         stream.last = seq

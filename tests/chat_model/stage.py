@@ -29,8 +29,10 @@ from recado.chat.event import Committed
 from recado.chat.membership import MembershipCache
 from recado.chat.message import MessageDraft
 from recado.chat.principal import Principal
+from tests.broker.model.peer import OUTGOING_MAX
+from tests.broker.model.traffic import Traffic
 from tests.chat_model.expectations import Expectations
-from tests.chat_model.member import OUTGOING_MAX, Line, Member
+from tests.chat_model.member import Line, Member
 from tests.chat_model.storage import HeldStore
 
 LIMITS = replace(
@@ -46,7 +48,6 @@ LIMITS = replace(
     ),
 )
 USERS = {"ana": "ana", "bea": "bea", "tab": "bea"}  # by client id: bea has two
-ALL = 1_000_000
 HOST = Principal(None, is_host=True)
 EXPECTED_REFUSALS = {
     "SERVER_BUSY",
@@ -96,7 +97,7 @@ def _empty_database() -> bytes:
         return path.read_bytes()
 
 
-class Stage:
+class Stage(Traffic[Line]):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
@@ -108,7 +109,9 @@ class Stage:
         self.path = self.folder / "recado.db"
         self.path.write_bytes(_empty_database())
         self.expected = Expectations()
-        self.members = {name: Member(name, user, self.expected) for name, user in USERS.items()}
+        self.peers: dict[str, Member] = {
+            name: Member(name, user=user, expected=self.expected) for name, user in USERS.items()
+        }
         self.ghosts: list[Line] = []
         self.creating: dict[str, frozenset[str]] = {}
         self.is_prompt = True
@@ -165,8 +168,8 @@ class Stage:
                 await self._settle()
 
         self.runner.run(acted())
-        for member in self.members.values():
-            if member.line is not None and member.line.is_shut and not member.line.to_client:
+        for member in self.peers.values():
+            if member.wire is not None and member.wire.is_shut and not member.wire.to_client:
                 self.lose(member)
         for line in self.ghosts:
             if line.is_shut:
@@ -185,9 +188,27 @@ class Stage:
         self.expected.is_telling.clear()
 
     def lose(self, member: Member) -> None:
-        if member.line is not None:
-            member.line.drop()
+        if member.wire is not None:
+            member.wire.drop()
         member.lose()
+
+    def kill(self) -> None:
+        """The process is gone: what waited for the storage is waited for no more."""
+        self.held.crash()
+
+        async def cancelled() -> None:
+            for _ in range(_TURNS_MAX):
+                waiting = asyncio.all_tasks() - {asyncio.current_task()}
+                if not waiting:
+                    return
+                for task in waiting:  # once more: on its way out it may have begun to wait for something else
+                    task.cancel()
+                await asyncio.sleep(0)
+            raise AssertionError(f"{waiting} cannot be ended")
+
+        self.runner.run(cancelled())
+        self.runner.close()
+        self.expected.broken.clear()  # what they did on their way out nobody has seen
 
     # What comes over HTTP
 
@@ -261,7 +282,7 @@ class Stage:
         self.ask(erase)
 
     def ends_sessions(self, user: str) -> None:
-        for member in self.members.values():
+        for member in self.peers.values():
             if member.user == user:
                 member.must_start_clean = True
                 if (life := self.expected.lives.get(member.name)) is not None:
@@ -277,6 +298,5 @@ class Stage:
     def close(self) -> None:
         time.time_ns = self.real_time_ns
         logging.getLogger().removeHandler(self.records)
-        self.held.crash()
-        self.runner.close()
+        self.kill()
         shutil.rmtree(self.folder)

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -64,29 +65,30 @@ class HeldReads(Executor):
 
 
 class HeldCommits:
-    """In the place of the writing thread; the writer and its transactions are the store's own.
+    """In the place of the writing thread, of its queue, and of the loop that it tells; the writer and its transactions
+    are the store's own.
 
     `on_committed` hears what is on disk now, `on_told` that the loop is about to be told it.
     """
 
     def __init__(self, store: SqliteStore, on_committed: Callable[[list[Committed]], None]) -> None:
-        self.waiting: deque[tuple[Any, Any, int]] = deque()
-        self.untold: deque[tuple[list[Committed] | None, Any]] = deque()
+        self.waiting: deque[Any] = deque()
+        self.untold: deque[tuple[list[Committed], Callable[[], None]]] = deque()
         self.on_committed = on_committed
         self.on_told: Callable[[list[Committed]], None] = lambda committed: None
         self.is_dead = False
         self._real: Any = cast(Any, store)._writes
         self._real._queue.put(None)
         self._real._thread.join()
-        self._real._loop = self
+        self._real._queue = self._real._loop = self
 
-    def put(self, run: Any, ticket: Any, weight: int = 1) -> None:
+    def put(self, write: Any) -> None:
         if not self.is_dead:
-            self.waiting.append((run, ticket, weight))
+            self.waiting.append(write)
 
-    def call_soon_threadsafe(self, settle: Any, committed: list[Committed] | None, outcomes: Any) -> None:
+    def call_soon_threadsafe(self, tell: Any, disk_failures: int, committed: Any, outcomes: Any) -> None:
         """What the real one does at the end of each commit."""
-        self.untold.append((committed, outcomes))
+        self.untold.append((committed or [], partial(tell, disk_failures, committed, outcomes)))
         self.on_committed(committed or [])
 
     def commit(self, count: int = ALL) -> None:
@@ -110,13 +112,9 @@ class HeldCommits:
 
     def tell(self, count: int = ALL) -> None:
         for _ in range(min(count, len(self.untold))):
-            committed, outcomes = self.untold.popleft()
-            self.on_told(committed or [])
-            self._real._settle(committed, outcomes)
-
-    async def close(self) -> None:
-        self.commit()
-        self.tell()
+            committed, tell = self.untold.popleft()
+            self.on_told(committed)
+            tell()
 
 
 class HeldStore:
@@ -127,7 +125,6 @@ class HeldStore:
         self.commits = HeldCommits(self.store, on_committed)
         self.reads = HeldReads()
         inner: Any = self.store
-        inner._writes = self.commits
         inner._reads.shutdown()
         inner._reads = self.reads
         inner._truncation._task = asyncio.get_running_loop().create_future()  # nobody empties the write-ahead log

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
-from recado.mqtt.packets import MQTT_5
-from tests.chat_model.stage import ALL
+from recado.mqtt.codec import Decoder, encode
+from recado.mqtt.packets import MQTT_5, Connack, Publish
+from tests.broker.model.traffic import ALL
 from tests.chat_model.test_conversations import ChatMachine
 
 
@@ -31,7 +33,24 @@ class Story(ChatMachine):
         self.server_to_client("bea", ALL)
 
     def bea_goes(self) -> None:
-        self.run(lambda: self.lose(self.members["bea"]))
+        self.run(lambda: self.lose(self.peers["bea"]))
+
+    def asks(self, topic_filter: str, qos: int, back: int | None) -> None:
+        """SUBSCRIBE is on its way."""
+        self.subscribe("bea", topic_filter, qos, False, back, 0, False)
+
+    def written(self) -> list[int | str]:
+        """What bea has not read yet, once the server has all that she sent: the seq of each event, the name of the
+        rest."""
+        self.client_to_server("bea", ALL)
+        line = self.peers["bea"].wire
+        assert line is not None
+        decoder = Decoder(packet_bytes_max=ALL, role="client", protocol_level=MQTT_5)
+        decoder.receive(encode(Connack(False), MQTT_5) + line.to_client)
+        _, *unread = iter(decoder.next_packet, None)
+        return [
+            json.loads(each.payload)["seq"] if isinstance(each, Publish) else type(each).__name__ for each in unread
+        ]
 
 
 @pytest.fixture
@@ -138,6 +157,58 @@ def test_who_is_removed_and_added_while_its_session_is_looked_up_gets_nothing_of
     story.storage_is_prompt_or_slow(is_prompt=False)
     story.connect("bea", MQTT_5, True, False, 3, 0, True, True)
     story.remove("x", "bea")
+    story.storage("go_on", ALL)  # the session was looked up before, and is looked up again
     story.posts(2)
     story.add("x", "bea")
+    story.storage("go_on", ALL)
+    story.come_to_rest()
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_each_of_two_subscribes_on_each_others_heels_replays_what_it_asks_for(story: Story, qos: int) -> None:
+    """Though the second one's own filter is refused: bea is no member of y, but reads x."""
+    story.tell(qos)
+    story.posts(1)
+    assert story.written() == [1]
+    story.talk_and_answer("bea")
+    story.talk_and_answer("bea")
+    story.asks("c/x", qos, back=0)
+    story.asks("c/y", qos, back=1)
+    assert story.written() == ["Suback", "Suback", 1]
+    story.come_to_rest()
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_a_subscribe_that_names_no_log_repeats_nothing(story: Story, qos: int) -> None:
+    """Though the one before it asked for a replay, which is over."""
+    story.tell(qos)
+    story.posts(1)
+    story.asks("c/x", qos, back=1)
+    assert story.written() == [1, "Suback", 1]
+    story.talk_and_answer("bea")
+    story.talk_and_answer("bea")
+    story.asks("c/x", qos, back=None)
+    story.asks("c/+", qos, back=None)
+    assert story.written() == ["Suback", "Suback"]
+    story.posts(1)
+    assert story.written() == ["Suback", "Suback", 2]
+    story.come_to_rest()
+
+
+@pytest.mark.parametrize("is_taken_over", [True, False])
+def test_a_session_that_its_client_was_told_is_gone_does_not_come_back_after_a_crash(
+    story: Story, is_taken_over: bool
+) -> None:
+    """Its end was not on disk yet, and who came next was not made to wait for it: a second clean start that took over
+    from the first, or one after DISCONNECT had ended the session."""
+    story.tell()
+    story.storage_is_prompt_or_slow(is_prompt=False)
+    if is_taken_over:
+        story.connect("bea", MQTT_5, False, True, 3, 0, True, True)
+    else:
+        story.disconnect("bea", True)
+    story.connect("bea", MQTT_5, False, True, 3, 0, True, True)
+    assert not story.peers["bea"].is_connected
+    story.work_and_crash((False, []), 0)
+    story.everybody_connects()
     story.come_to_rest()

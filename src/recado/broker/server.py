@@ -181,7 +181,7 @@ class Server:
         self.disconnect_user(user, reason_code, text)
         for session in self.sessions.of(user):
             self.sessions.end(session)
-        ending = [EndSession(key) for key in self.sessions.ending(user)]
+        ending = [EndSession(key) for key in self.sessions.ending_keys(user)]
         if ending and not await self.commit(ending):
             raise StorageFailed("the end of the sessions could not be stored")
 

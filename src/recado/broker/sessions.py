@@ -68,11 +68,12 @@ class _Lapse:
 class _Ending:
     """The end of a kept session, on its way to the storage: it is tried until it is durable."""
 
-    __slots__ = ("deadline", "key", "server", "user")
+    __slots__ = ("client_id", "deadline", "key", "server", "user")
 
-    def __init__(self, server: Server, user: str, key: int) -> None:
+    def __init__(self, server: Server, user: str, client_id: str, key: int) -> None:
         self.server = server
         self.user = user
+        self.client_id = client_id
         self.key = key
         self.deadline = 0
 
@@ -81,7 +82,7 @@ class _Ending:
 
     def _stored(self, is_stored: bool) -> None:
         if is_stored:
-            self.server.sessions.has_ended(self)
+            self.server.sessions.forget_ending(self)
         else:
             self.server.deadlines.set(self, 1)
 
@@ -108,7 +109,8 @@ class Sessions:
         self._last_key = 0
         self._reading = asyncio.Semaphore(server.limits.reads_max)
         self._reads: dict[int, asyncio.Future[Resumed | None]] = {}  # by the key of the session
-        self._endings: dict[str, set[_Ending]] = {}  # by user: what is gone, and in the storage still
+        # By user and client id: what is gone, and in the storage still.
+        self._endings: dict[str, dict[str, set[_Ending]]] = {}
         self._outdated: set[Session] = set()  # what is being read of them may hold what they may not have any more
         self.kept = 0
         """Sessions that outlive their connection, now with one or without."""
@@ -152,7 +154,7 @@ class Sessions:
             former = newest.get(whose := (each.saved.user, each.saved.client_id))
             newest[whose] = each
             if former is not None:
-                self._store_end(former.saved.user, former.saved.key)
+                self._store_end(*whose, former.saved.key)
         return list(newest.values())
 
     # CONNECT
@@ -181,21 +183,21 @@ class Sessions:
             return await self._resume(connection, connect, session)  # [MQTT5-3.1.2-5] [MQTT311-3.1.2-4]
         if session is not None:  # without a lapse it is one that was about to begin
             self.end(session)  # [MQTT5-3.1.2-4] [MQTT311-3.1.2-6]
-        return await self._begin(connection, connect, user, client_id, session.key if session is not None else 0)
+        return await self._begin(connection, connect, user, client_id)
 
-    async def _begin(
-        self, connection: Connection, connect: Connect, user: str, client_id: str, former_key: int
-    ) -> Opened | None:
-        """A new session. If it is kept, it is durable before CONNACK; so is the end of the one in whose place it is, or
-        a crash would bring back what the client was told is gone."""
+    async def _begin(self, connection: Connection, connect: Connect, user: str, client_id: str) -> Opened | None:
+        """A new session. If it is kept, it is durable before CONNACK, and replaces what the client had before
+        (`_not_replaced`). Else the end of that is, or a crash would bring back what the client was told is gone."""
         session = Session(user, client_id, 1, self._expiry_of(connect))
         self._by_user.setdefault(user, {})[client_id] = session
-        changes: list[Change] = [EndSession(former_key)] if former_key else []
+        changes: list[Change]
         if session.expiry_interval:
             self._last_key += 1
             session.key = self._last_key
             self.kept += 1
-            changes.append(SaveSession(session.key, user, client_id, session.expiry_interval, None, connect.will))
+            changes = [SaveSession(session.key, user, client_id, session.expiry_interval, None, connect.will)]
+        else:
+            changes = [EndSession(each.key) for each in self._endings.get(user, {}).get(client_id, ())]
         if not changes:
             return Opened(session, False, _NOTHING)
         session.claimant = connection
@@ -232,7 +234,7 @@ class Sessions:
             if len(flows.behind) <= self._server.limits.log_cursors_max:
                 return Opened(session, True, flows)
             self.end(session)  # its client reads the history anew, as it would if the session had expired
-            return await self._begin(connection, connect, session.user, session.client_id, 0)
+            return await self._begin(connection, connect, session.user, session.client_id)
         self._outdated.discard(session)
         session.cursors.clear()
         self._save(session, session.lapse.ended_at_ms)  # as it was
@@ -418,23 +420,25 @@ class Sessions:
         self._publish_will(session)  # before its end is stored: a crash in between repeats it, and does not lose it
         if session.key:
             self.kept -= 1
-            self._store_end(session.user, session.key)
+            self._store_end(session.user, session.client_id, session.key)
 
-    def _store_end(self, user: str, key: int) -> None:
-        ending = _Ending(self._server, user, key)
-        self._endings.setdefault(user, set()).add(ending)
+    def _store_end(self, user: str, client_id: str, key: int) -> None:
+        ending = _Ending(self._server, user, client_id, key)
+        self._endings.setdefault(user, {}).setdefault(client_id, set()).add(ending)
         ending.store()
 
-    def has_ended(self, ending: _Ending) -> None:
+    def forget_ending(self, ending: _Ending) -> None:
         """A session is gone from the storage too."""
-        endings = self._endings[ending.user]
-        endings.discard(ending)
-        if not endings:
+        own = self._endings[ending.user]
+        own[ending.client_id].discard(ending)
+        if not own[ending.client_id]:
+            del own[ending.client_id]
+        if not own:
             del self._endings[ending.user]
 
-    def ending(self, user: str) -> list[int]:
+    def ending_keys(self, user: str) -> list[int]:
         """The keys of the user's sessions that have ended, as long as that is not durable."""
-        return [each.key for each in self._endings.get(user, ())]
+        return [each.key for endings in self._endings.get(user, {}).values() for each in endings]
 
     def _publish_will(self, session: Session) -> None:
         will, session.will = session.will, None

@@ -13,7 +13,8 @@ from typing import Literal
 
 from recado.broker.storage import Change, Enqueue, Received
 from recado.mqtt.packets import Publish, SubscriptionRequest
-from tests.broker.model.peer import Peer, Wire
+from tests.broker.model.peer import Wire
+from tests.broker.model.session_peer import SessionPeer
 
 SHARED = "$share/g/s/#"
 MATCHES = {
@@ -38,7 +39,7 @@ class _Subscribed:
 
 @dataclass(eq=False)
 class Life:
-    peer: Peer
+    peer: SessionPeer
     expiry_min: int
     expiry_max: int
     wire: Wire | None = None
@@ -98,7 +99,7 @@ class Sent:
     """`is_open` until the publisher knows that the server has it, or that nothing more of it can get there."""
 
     text: str
-    publisher: Peer
+    publisher: SessionPeer
     topic_name: str
     qos: int
     number: int
@@ -126,7 +127,7 @@ class Expectations:
 
     # Publishes
 
-    def publishes(self, peer: Peer, topic_name: str, qos: int) -> str:
+    def publishes(self, peer: SessionPeer, topic_name: str, qos: int) -> str:
         """A publish is about to be sent; returns its payload."""
         key = (peer.name, topic_name)
         number = self._numbers[key] = self._numbers.get(key, 0) + 1
@@ -155,7 +156,7 @@ class Expectations:
         sent = self.sent[text]
         sent.is_open, sent.is_acknowledged = False, True
 
-    def arrived(self, peer: Peer, publish: Publish) -> None:
+    def arrived(self, peer: SessionPeer, publish: Publish) -> None:
         sent = self.sent[publish.payload.decode()]
         life = self.lives.get(peer.name) or self.former[peer.name]  # sent before the server closed
         assert sent.topic_name == publish.topic_name
@@ -182,7 +183,7 @@ class Expectations:
 
     # Subscriptions
 
-    def subscribes(self, peer: Peer, request: SubscriptionRequest) -> None:
+    def subscribes(self, peer: SessionPeer, request: SubscriptionRequest) -> None:
         life = self.lives[peer.name]
         subscribed = life.subscribed.setdefault(request.topic_filter, _Subscribed())
         subscribed.possible.append(request)
@@ -196,20 +197,20 @@ class Expectations:
                     sent.owed_to_one = None
         self._owe_less(life)
 
-    def subscribed(self, peer: Peer, request: SubscriptionRequest) -> None:
+    def subscribed(self, peer: SessionPeer, request: SubscriptionRequest) -> None:
         if peer.name not in self.lives:
             return
         subscribed = self.lives[peer.name].subscribed[request.topic_filter]
         subscribed.sure = (request.qos, request.no_local)
         subscribed.possible = [request]
 
-    def unsubscribes(self, peer: Peer, topic_filter: str) -> None:
+    def unsubscribes(self, peer: SessionPeer, topic_filter: str) -> None:
         life = self.lives[peer.name]
         if topic_filter in life.subscribed:
             life.subscribed[topic_filter].sure = None
             self._owe_less(life)
 
-    def unsubscribed(self, peer: Peer, topic_filter: str) -> None:
+    def unsubscribed(self, peer: SessionPeer, topic_filter: str) -> None:
         if peer.name in self.lives:
             self.lives[peer.name].subscribed.pop(topic_filter, None)
 
@@ -226,7 +227,7 @@ class Expectations:
 
     # Sessions
 
-    def connects(self, peer: Peer, wire: Wire, clean_start: bool, expiry: int) -> None:
+    def connects(self, peer: SessionPeer, wire: Wire, clean_start: bool, expiry: int) -> None:
         """CONNECT is about to be sent, on a new connection."""
         self.unconfirmed(peer)
         life = self.lives.get(peer.name)
@@ -237,7 +238,7 @@ class Expectations:
         if life is not None:
             life.expiry_min = min(life.expiry_min, expiry)
 
-    def unconfirmed(self, peer: Peer) -> None:
+    def unconfirmed(self, peer: SessionPeer) -> None:
         """No CONNACK came to the last CONNECT: whether the server got it is not known."""
         if peer.name not in self.connecting:
             return
@@ -257,7 +258,7 @@ class Expectations:
         if not life.expiry_max:
             self.over(peer)
 
-    def connected(self, peer: Peer, is_present: bool) -> None:
+    def connected(self, peer: SessionPeer, is_present: bool) -> None:
         wire, expiry, before = self.connecting.pop(peer.name)
         life = self.lives.get(peer.name)
         if is_present:
@@ -271,13 +272,13 @@ class Expectations:
         life.expiry_min = life.expiry_max = expiry
         life.wire, life.unsure_wires = wire, []
 
-    def over(self, peer: Peer) -> None:
+    def over(self, peer: SessionPeer) -> None:
         """The session has ended: nothing is owed to it any more."""
         life = self.former[peer.name] = self.lives.pop(peer.name)
         for sent in self.sent.values():
             self._owe_nothing(sent, life)
 
-    def nothing_more_from(self, peer: Peer) -> None:
+    def nothing_more_from(self, peer: SessionPeer) -> None:
         """The connection is gone, and with it what was on its way and will not be sent again."""
         again = {outgoing.text for outgoing in peer.outgoing.values()}
         for sent in self._open():

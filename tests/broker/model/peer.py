@@ -1,14 +1,14 @@
 """A correct MQTT client without a socket: what it must keep over its connections, and bytes that the test lets through.
 
-It answers what the server sends when the test says so, in order. Its application hears of each publish through
-`arrived`; what the server may never send is an assertion here.
+It answers what the server sends when the test says so, in order; what the server may never send is an assertion here.
+Each model has a peer of its own, which says what is sent and hears of what comes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from recado.broker.connection import Connection
 from recado.broker.holds import CONGESTED
@@ -27,26 +27,20 @@ from recado.mqtt.packets import (
     Pubrec,
     Pubrel,
     Suback,
-    Subscribe,
-    SubscriptionRequest,
     Unsuback,
     Unsubscribe,
 )
-from recado.mqtt.properties import EMPTY_PROPERTIES, Properties, PropertyId
+from recado.mqtt.properties import PropertyId
 from recado.mqtt.reason_codes import ReasonCode
 
-_EXPECTED_ENDS = {
-    ReasonCode.SESSION_TAKEN_OVER,
-    ReasonCode.SERVER_BUSY,
-    ReasonCode.SERVER_SHUTTING_DOWN,
-    ReasonCode.KEEP_ALIVE_TIMEOUT,
-}
 OUTGOING_MAX = 5
+_PACKET_IDS = 9  # few, so that they are used again soon
 
 
 class Wire(Connection):
     """The server's end of a connection. `to_client` is what it wrote and the client has not got; `clock` tells when it
-    let go of the session."""
+    let go of the session. `asked` has by packet id what the client has asked for on it and has no answer to: at an
+    UNSUBSCRIBE the topic filter, at a SUBSCRIBE something that has a `topic_filter`."""
 
     def __init__(self, server: Server, listener: Listener, clock: Callable[[], int]) -> None:
         super().__init__(server, listener)
@@ -55,6 +49,7 @@ class Wire(Connection):
         self.is_paused = self.is_shut = self.is_lost = False
         self.clock = clock
         self.ended_at: int | None = None
+        self.asked: dict[int, Any] = {}
 
     def write(self, data: bytes) -> None:
         assert not self.is_shut, "nothing is written to a closed transport"
@@ -81,6 +76,12 @@ class Wire(Connection):
     def buffered_bytes(self) -> int:
         return len(self.to_client)
 
+    def read(self, count: int) -> bytes:
+        """The client reads some of what was written."""
+        data = bytes(self.to_client[:count])
+        del self.to_client[:count]
+        return data
+
     def pass_on(self, count: int) -> None:
         """Let so many of the client's bytes through, if the server reads."""
         if not (self.is_paused or self.is_lost):
@@ -103,33 +104,67 @@ class Wire(Connection):
             self.lost()
 
 
-@dataclass
-class Outgoing:
-    text: str
-    topic_name: str
-    qos: int
-    is_released: bool = False
+class Sending(Protocol):
+    """A publish at QoS 1 or 2 that is not over."""
+
+    is_released: bool
+
+    @property
+    def topic_name(self) -> str: ...
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def qos(self) -> int: ...
+
+
+AnyWire = TypeVar("AnyWire", bound=Wire)
+AnySending = TypeVar("AnySending", bound=Sending)
 
 
 @dataclass(eq=False)
-class Peer:
+class Peer(Generic[AnyWire, AnySending]):
     """`must_start_clean` is set once it has thrown its state away and no CONNACK has said that the server did too."""
 
     name: str
-    events: Any
     level: int = MQTT_5
-    wire: Wire | None = None
+    wire: AnyWire | None = None
     is_connected: bool = False
+    starts_clean: bool = False
     must_start_clean: bool = False
-    outgoing: dict[int, Outgoing] = field(default_factory=dict)
+    outgoing: dict[int, AnySending] = field(default_factory=dict)
     received: set[int] = field(default_factory=set)
-    subscribing: dict[int, SubscriptionRequest] = field(default_factory=dict)
-    unsubscribing: dict[int, str] = field(default_factory=dict)
     answers: list[Packet] = field(default_factory=list)
     unanswered: set[int] = field(default_factory=set)
     receive_maximum: int = 65_535
     last_packet_id: int = 0
     aliases: dict[int, str] = field(default_factory=dict)
+
+    expected_ends: ClassVar[frozenset[ReasonCode]] = frozenset(
+        {
+            ReasonCode.SESSION_TAKEN_OVER,
+            ReasonCode.SERVER_BUSY,
+            ReasonCode.SERVER_SHUTTING_DOWN,
+            ReasonCode.KEEP_ALIVE_TIMEOUT,
+        }
+    )
+
+    # What a model hears
+
+    def greeted(self, is_present: bool) -> None:
+        """CONNACK came; what was not over is sent again after this."""
+
+    def sends_again(self, sending: AnySending) -> None: ...
+
+    def settled(self, sending: AnySending, code: ReasonCode) -> None:
+        """PUBACK or PUBREC came."""
+        raise NotImplementedError
+
+    def arrived(self, publish: Publish) -> None:
+        raise NotImplementedError
+
+    def subscribed(self, asked: Any, code: int) -> None: ...
+
+    def unsubscribed(self, topic_filter: str) -> None: ...
 
     # What it sends
 
@@ -137,14 +172,15 @@ class Peer:
         assert self.wire is not None
         self.wire.to_server += encode(packet, self.level)
 
-    def connect(self, wire: Wire, level: int, clean_start: bool, properties: Properties, receive_maximum: int) -> None:
-        self.wire, self.level = wire, level
-        self.receive_maximum = receive_maximum if level == MQTT_5 else 65_535
-        self.decoder = Decoder(packet_bytes_max=1_000_000, role="client", protocol_level=level)
-        if clean_start:
+    def connects(self, wire: AnyWire, connect: Connect) -> None:
+        self.wire, self.level = wire, connect.protocol_level
+        self.receive_maximum = connect.properties.get(PropertyId.RECEIVE_MAXIMUM, 65_535)
+        self.decoder = Decoder(packet_bytes_max=1_000_000, role="client", protocol_level=self.level)
+        self.starts_clean = connect.clean_start
+        if self.starts_clean:
             self.forget()
             self.must_start_clean = True
-        self.send(Connect(self.name, level, clean_start, properties=properties if level == MQTT_5 else {}))
+        self.send(connect)
 
     def forget(self) -> None:
         self.outgoing.clear()
@@ -157,37 +193,31 @@ class Peer:
         self.answers.clear()
         self.unanswered.clear()
         self.aliases.clear()
-        self.subscribing.clear()
-        self.unsubscribing.clear()
 
     def packet_id(self) -> int:
-        taken = self.outgoing.keys() | self.subscribing.keys() | self.unsubscribing.keys()
+        assert self.wire is not None
+        taken = self.outgoing.keys() | self.wire.asked.keys()
         while True:
-            self.last_packet_id = self.last_packet_id % 7 + 1 if len(taken) < 7 else self.last_packet_id + 1
+            few = self.last_packet_id % _PACKET_IDS
+            self.last_packet_id = few + 1 if len(taken) < _PACKET_IDS else self.last_packet_id + 1
             if self.last_packet_id not in taken:
                 return self.last_packet_id
 
     def waits_for(self, topic_filter: str) -> bool:
         """Whether a SUBACK or an UNSUBACK for this filter is still to come."""
-        asked = [request.topic_filter for request in self.subscribing.values()]
-        return topic_filter in asked or topic_filter in self.unsubscribing.values()
+        assert self.wire is not None
+        return any(getattr(each, "topic_filter", each) == topic_filter for each in self.wire.asked.values())
 
-    def publish(self, topic_name: str, text: str, qos: int) -> None:
-        packet_id = self.packet_id() if qos else 0
-        if qos:
-            self.outgoing[packet_id] = Outgoing(text, topic_name, qos)
-        self.send(Publish(topic_name, text.encode(), qos, packet_id=packet_id))
-
-    def subscribe(self, request: SubscriptionRequest, identifier: int) -> None:
-        packet_id = self.packet_id()
-        self.subscribing[packet_id] = request
-        told = self.level == MQTT_5 and identifier
-        properties: Properties = {PropertyId.SUBSCRIPTION_IDENTIFIER: [identifier]} if told else EMPTY_PROPERTIES
-        self.send(Subscribe(packet_id, [request], properties))
+    def publish(self, sending: AnySending) -> None:
+        packet_id = self.packet_id() if sending.qos else 0
+        if packet_id:
+            self.outgoing[packet_id] = sending
+        self.send(Publish(sending.topic_name, sending.payload, sending.qos, packet_id=packet_id))
 
     def unsubscribe(self, topic_filter: str) -> None:
+        assert self.wire is not None
         packet_id = self.packet_id()
-        self.unsubscribing[packet_id] = topic_filter
+        self.wire.asked[packet_id] = topic_filter
         self.send(Unsubscribe(packet_id, [topic_filter]))
 
     def answer(self, count: int) -> None:
@@ -204,9 +234,7 @@ class Peer:
         """Read so many bytes of what the server wrote."""
         wire = self.wire
         assert wire is not None
-        data = bytes(wire.to_client[:count])
-        del wire.to_client[:count]
-        self.decoder.receive(data)
+        self.decoder.receive(wire.read(count))
         while self.wire is wire and (packet := self.decoder.next_packet()) is not None:
             assert self.is_connected or isinstance(packet, Connack), f"{packet} before CONNACK"
             _TAKE[type(packet)](self, packet)
@@ -214,38 +242,40 @@ class Peer:
     def on_connack(self, connack: Connack) -> None:
         if connack.reason_code is ReasonCode.SERVER_UNAVAILABLE:
             return
-        assert connack.reason_code is ReasonCode.SUCCESS
+        assert connack.reason_code is ReasonCode.SUCCESS, connack
         self.is_connected = True
-        assert not (self.must_start_clean and connack.session_present)  # [MQTT5-3.2.2-2]
-        self.must_start_clean = False
+        if self.starts_clean:
+            assert not connack.session_present  # [MQTT5-3.2.2-2]
+            self.must_start_clean = False
         if not connack.session_present:
             self.forget()
-        self.events.connected(self, connack.session_present)
+            self.must_start_clean = False
+        self.greeted(connack.session_present)
         for packet_id, each in self.outgoing.items():
             if each.is_released:
                 self.send(Pubrel(packet_id))
             else:
-                self.events.sent_again(each.text)
-                self.send(Publish(each.topic_name, each.text.encode(), each.qos, dup=True, packet_id=packet_id))
+                self.sends_again(each)
+                self.send(Publish(each.topic_name, each.payload, each.qos, dup=True, packet_id=packet_id))
 
     def on_publish(self, publish: Publish) -> None:
         packet_id, qos = publish.packet_id, publish.qos
         self._resolve_alias(publish)
         if not qos:
-            self.events.arrived(self, publish)
+            self.arrived(publish)
             return
         assert packet_id not in self.unanswered, "a packet id is used again before its flow is over"
         self.unanswered.add(packet_id)
         assert len(self.unanswered) <= self.receive_maximum, "more in flight than Receive Maximum"
         if qos == 1:
-            self.events.arrived(self, publish)
+            self.arrived(publish)
             self.answers.append(Puback(packet_id))
             return
         if packet_id in self.received:
             assert publish.dup, "a new publish under a packet id that PUBREL has not freed"
         else:
             self.received.add(packet_id)
-            self.events.arrived(self, publish)
+            self.arrived(publish)
         self.answers.append(Pubrec(packet_id))
 
     def _resolve_alias(self, publish: Publish) -> None:
@@ -256,19 +286,18 @@ class Peer:
             publish.topic_name = self.aliases[alias]
 
     def on_puback(self, puback: Puback) -> None:
-        assert puback.reason_code < ReasonCode.UNSPECIFIED_ERROR
-        outgoing = self.outgoing.pop(puback.packet_id)
-        assert outgoing.qos == 1
-        self.events.acknowledged(outgoing.text)
+        sending = self.outgoing.pop(puback.packet_id)
+        assert sending.qos == 1
+        self.settled(sending, puback.reason_code)
 
     def on_pubrec(self, pubrec: Pubrec) -> None:
-        assert pubrec.reason_code < ReasonCode.UNSPECIFIED_ERROR
-        outgoing = self.outgoing[pubrec.packet_id]
-        assert outgoing.qos == 2
-        outgoing.is_released = True
-        self.outgoing[pubrec.packet_id] = self.outgoing.pop(pubrec.packet_id)  # PUBRELs in the order of the PUBRECs
-        self.events.acknowledged(outgoing.text)
-        self.answers.append(Pubrel(pubrec.packet_id))
+        sending = self.outgoing.pop(pubrec.packet_id)
+        assert sending.qos == 2
+        self.settled(sending, pubrec.reason_code)
+        if pubrec.reason_code < ReasonCode.UNSPECIFIED_ERROR:
+            sending.is_released = True
+            self.outgoing[pubrec.packet_id] = sending  # PUBRELs in the order of the PUBRECs
+            self.answers.append(Pubrel(pubrec.packet_id))
 
     def on_pubrel(self, pubrel: Pubrel) -> None:
         self.received.discard(pubrel.packet_id)
@@ -278,18 +307,19 @@ class Peer:
         assert self.outgoing.pop(pubcomp.packet_id).is_released
 
     def on_suback(self, suback: Suback) -> None:
-        request = self.subscribing.pop(suback.packet_id)
-        assert suback.reason_codes == [request.qos]
-        self.events.subscribed(self, request)
+        assert self.wire is not None
+        (code,) = suback.reason_codes
+        self.subscribed(self.wire.asked.pop(suback.packet_id), code)
 
     def on_unsuback(self, unsuback: Unsuback) -> None:
-        self.events.unsubscribed(self, self.unsubscribing.pop(unsuback.packet_id))
+        assert self.wire is not None
+        self.unsubscribed(self.wire.asked.pop(unsuback.packet_id))
 
     def on_disconnect(self, disconnect: Disconnect) -> None:
-        assert disconnect.reason_code in _EXPECTED_ENDS, disconnect
+        assert disconnect.reason_code in self.expected_ends, disconnect
 
 
-_TAKE: dict[type, Callable[[Peer, Any], None]] = {
+_TAKE: dict[type, Callable[[Peer[Any, Any], Any], None]] = {
     Connack: Peer.on_connack,
     Publish: Peer.on_publish,
     Puback: Peer.on_puback,

@@ -12,7 +12,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import apsw
 
@@ -33,8 +33,14 @@ class Transaction(Protocol[CommittedT]):
 
 WriterT = TypeVar("WriterT", bound=Transaction[Any])
 Outcome = tuple[TicketT, Any, Exception | None]
-Write = tuple[Callable[[WriterT], Any], TicketT, int, int]
-"""What to run, its ticket, its weight, and how many disk failures had been told when it was asked for."""
+
+
+class Write(NamedTuple, Generic[WriterT, TicketT]):
+    run: Callable[[WriterT], Any]
+    ticket: TicketT
+    weight: int
+    disk_failures_told: int
+    """When it was asked for."""
 
 
 class GroupCommit(Generic[WriterT, TicketT]):
@@ -64,7 +70,7 @@ class GroupCommit(Generic[WriterT, TicketT]):
         self._thread.start()
 
     def put(self, run: Callable[[WriterT], Any], ticket: TicketT, weight: int = 1) -> None:
-        self._queue.put((run, ticket, weight, self._disk_failures_told))
+        self._queue.put(Write(run, ticket, weight, self._disk_failures_told))
 
     async def close(self) -> None:
         """Commit and settle what was put, then end the thread."""
@@ -83,7 +89,7 @@ class GroupCommit(Generic[WriterT, TicketT]):
         if first is None:
             return []
         batch = [first]
-        weight = first[2]
+        weight = first.weight
         try:
             while weight < self._batch_max:
                 write = self._queue.get_nowait()
@@ -91,7 +97,7 @@ class GroupCommit(Generic[WriterT, TicketT]):
                     self._queue.put(None)  # for the next call: what came before it is committed first
                     break
                 batch.append(write)
-                weight += write[2]
+                weight += write.weight
         except queue.Empty:
             pass
         return batch
@@ -100,7 +106,7 @@ class GroupCommit(Generic[WriterT, TicketT]):
         """Run the writes in one transaction. If that fails, nothing of it stays."""
         try:
             self._writer.begin()
-            outcomes = [self._outcome(*write) for write in batch]
+            outcomes = [self._outcome(write) for write in batch]
             committed = self._writer.commit()
         except Exception as error:
             self._roll_back()
@@ -111,18 +117,16 @@ class GroupCommit(Generic[WriterT, TicketT]):
             _log.error("%s: the store could not commit: %s", self._name, error)
             if is_of_the_disk:
                 self._disk_failures, self._disk_failure = self._disk_failures + 1, error
-            committed, outcomes = None, [(ticket, None, error) for _, ticket, _, _ in batch]
+            committed, outcomes = None, [(write.ticket, None, error) for write in batch]
         self._loop.call_soon_threadsafe(self._tell, self._disk_failures, committed, outcomes)
 
-    def _outcome(
-        self, run: Callable[[WriterT], Any], ticket: TicketT, _weight: int, disk_failures_told: int
-    ) -> Outcome[TicketT]:
-        if disk_failures_told < self._disk_failures:
-            return ticket, None, self._disk_failure
+    def _outcome(self, write: Write[WriterT, TicketT]) -> Outcome[TicketT]:
+        if write.disk_failures_told < self._disk_failures:
+            return write.ticket, None, self._disk_failure
         try:
-            return ticket, run(self._writer), None
+            return write.ticket, write.run(self._writer), None
         except self._refusals as refusal:
-            return ticket, None, refusal
+            return write.ticket, None, refusal
 
     def _tell(self, disk_failures: int, committed: Any, outcomes: list[Outcome[TicketT]]) -> None:
         self._disk_failures_told = disk_failures
