@@ -43,6 +43,7 @@ async def test_a_publish_that_cannot_be_kept_is_not_acknowledged_and_ends_the_co
     assert public.server.counters.storage_failures >= 1
     assert (public.session_of("ana").queued, public.session_of("ana").queued_bytes) == (1, len("before") + len(TOPIC))
 
+    await public.written()  # what else could not be written has been told, too
     public.disk.write_error = None
     again = await public.kept("carla", level)
     await again.send(Publish(TOPIC, b"now", qos, dup=True, packet_id=9))
@@ -63,6 +64,7 @@ async def test_a_delivery_that_cannot_be_kept_is_not_sent_and_takes_no_room(
         assert reason(await lost.rest()) == ReasonCode.SERVER_BUSY
     assert await client.before_pong() == []
     assert (public.session_of("ana").window(), public.session_of("ana").queued) == (WINDOW, 0)
+    await public.written()  # what else could not be written has been told, too
     public.disk.write_error = None
     await publish_each(sender, *numbers(1, 2 * WINDOW))
     assert await client.take(2 * WINDOW) == numbers(1, 2 * WINDOW)
