@@ -3,17 +3,16 @@ nothing when that changes, and goes back up when it can."""
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
-from websockets.sync.client import connect
 
 from tests.support.browser import (
     RECONNECT_TIMEOUT_MS,
@@ -112,29 +111,26 @@ def assert_talks(shop: Shop, one: Page, other: Page) -> None:
     assert shown_seqs(one) == shown_seqs(other) == shop.log()
 
 
-class Talker:
-    """Somebody who goes on writing to the conversation, past the proxy, until the block ends."""
+@contextmanager
+def talking(shop: Shop) -> Iterator[list[str]]:
+    """Somebody goes on writing to the conversation, past the proxy, until the block ends; yields what was written."""
+    bodies: list[str] = []
+    is_over = threading.Event()
 
-    def __init__(self, shop: Shop) -> None:
-        self._api = shop.server.api("bruno")
-        self._conversation = shop.conversation
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._talk)
-        self.bodies: list[str] = []
+    def talk() -> None:
+        api = shop.server.api("bruno")
+        while not is_over.wait(0.03):
+            body = f"line {len(bodies)}"
+            api.send(shop.conversation, body)
+            bodies.append(body)
 
-    def __enter__(self) -> Talker:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _talk(self) -> None:
-        while not self._ended.wait(0.03):
-            body = f"line {len(self.bodies)}"
-            self._api.send(self._conversation, body)
-            self.bodies.append(body)
+    with ThreadPoolExecutor(1) as pool:
+        talk_of_bruno = pool.submit(talk)
+        try:
+            yield bodies
+        finally:
+            is_over.set()
+    talk_of_bruno.result()
 
 
 def assert_nothing_missed(shop: Shop, page: Page) -> None:
@@ -208,14 +204,14 @@ def test_when_upgrades_pass_again_the_page_climbs_while_messages_go_on(shop: Sho
     ana = shop.open(open_page, "ana")
     wait_until_connected_by(ana, "event-stream")
     states = watch_states(ana)
-    with Talker(shop) as talker:
+    with talking(shop) as written:
         shop.nginx.reload(shop.documented)
         own = new_body("from the page")
         send(ana, own)
         ana.evaluate("dispatchEvent(new Event('online'))")
         wait_until_connected_by(ana, "mqtt")
         expect(message(ana, own, "sent")).to_have_count(1)
-        before = len(talker.bodies)
+        before = len(written)
         expect(message(ana, f"line {before + 10}")).to_be_attached()
     assert_nothing_missed(shop, ana)
     assert states() == ["online mqtt"], "the climb interrupted the page"
@@ -249,7 +245,7 @@ def test_a_way_that_closes_under_the_page_costs_no_message_and_doubles_none(shop
     shop.nginx.start(shop.documented)
     ana = shop.open(open_page, "ana")
     wait_until_connected_by(ana, "mqtt")
-    with Talker(shop):
+    with talking(shop):
         for worsen, link in ((without_upgrades, "event-stream"), (with_everything_refused, "long-poll")):
             shop.nginx.stop()
             own = [new_body("while it changes"), new_body("and one more")]
@@ -308,18 +304,3 @@ def test_a_message_that_the_server_refuses_over_http_says_so_and_the_next_one_go
     send(ana, body)
     expect(message(ana, body, "sent")).to_be_visible(timeout=AT_ONCE_MS)
     wait_until_connected_by(ana, "event-stream")
-
-
-def test_a_subscription_to_nothing_more_is_answered_so_that_a_page_can_tell_whether_a_websocket_lives(
-    shop: Shop,
-) -> None:
-    with connect(f"ws://127.0.0.1:{shop.server.http_port}/v1/ws") as client:
-        for frame in (
-            {"type": "auth", "token": shop.server.token("ana")},
-            {"type": "subscribe", "conversations": "*"},
-            {"type": "subscribe", "conversations": {}},
-        ):
-            client.send(json.dumps(frame))
-        answers = [json.loads(client.recv(20)) for _ in range(3)]
-    assert [answer["type"] for answer in answers] == ["ready", "subscribed", "subscribed"]
-    assert answers[2]["conversations"] == {}

@@ -1,7 +1,8 @@
 """A real nginx in front of a server: a process of the test's own, on a free port, configured in its folder.
 
-What it serves is the configuration that docs/configuration.md gives to operators, without TLS and with the test's
-ports; a test that needs a worse proxy changes that text. Everything it was asked is in its access log.
+What it serves is the configuration that docs/configuration.md gives to operators, without TLS and so without HTTP/2,
+and with the test's ports; a test that needs a worse proxy changes that text. Everything it was asked is in its access
+log.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
 from tests.support.server import START_TIMEOUT_S, Server, free_ports
 
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "configuration.md"
+LISTENING = "0A"  # in /proc/net/tcp
 _MAIN = """
 daemon off;
 user root;
@@ -80,11 +82,12 @@ class Nginx:
     def reload(self, servers: str) -> None:
         """New connections get the new configuration; those that are open keep the old one. It is in force on return."""
         assert self._process is not None, "not started"
+        old_workers = self._accepting_workers(self._process.pid)
         name = f"reload-{time.monotonic_ns()}"
         self._configure(f"{servers}\nserver {{ listen 127.0.0.1:{self.port}; server_name {name}; return 204; }}")
         self._process.send_signal(signal.SIGHUP)
         deadline = time.monotonic() + START_TIMEOUT_S
-        while self._status(name) != 204:
+        while self._status(name) != 204 or old_workers & self._accepting_workers(self._process.pid):
             assert time.monotonic() < deadline, f"nginx did not take the new configuration:\n{self.log}"
             time.sleep(0.02)
 
@@ -109,6 +112,13 @@ class Nginx:
         text = _MAIN.format(directory=self._directory, servers=servers)
         (self._directory / "nginx.conf").write_text(text, encoding="utf-8")
 
+    def _accepting_workers(self, master: int) -> set[str]:
+        """The processes that take connections: after a reload, for a moment, those of before do too."""
+        sockets = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()]
+        (inode,) = (each[9] for each in sockets if each[1].endswith(f":{self.port:04X}") and each[3] == LISTENING)
+        workers = Path(f"/proc/{master}/task/{master}/children").read_text(encoding="ascii").split()
+        return {worker for worker in workers if f"socket:[{inode}]" in open_files(worker)}
+
     def _answers(self) -> bool:
         return self._status("127.0.0.1") is not None
 
@@ -121,6 +131,16 @@ class Nginx:
             return None
         finally:
             connection.close()
+
+
+def open_files(pid: str) -> set[str]:
+    """What its descriptors lead to; nothing if it has ended."""
+    found = set()
+    with suppress(FileNotFoundError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed since
+                found.add(str(descriptor.readlink()))
+    return found
 
 
 @contextmanager

@@ -16,6 +16,18 @@ test("a stream reads the same, wherever it is cut in two", () => {
   }
 });
 
+test("lines that end with CRLF, and fields without a space after their colon, read the same", () => {
+  const stream = 'id:8\r\ndata:{"a":": b"}\r\n\r\n: nothing\r\n\r\nevent:signal\r\ndata:{"c":1}\r\n\r\n';
+  for (let cut = 0; cut <= stream.length; cut++) {
+    const reader = new EventStreamReader();
+    assert.deepEqual([...reader.push(stream.slice(0, cut)), ...reader.push(stream.slice(cut))], EVENTS, `at ${cut}`);
+  }
+});
+
+test("a line ends where its end is, and not at a separator of its text", () => {
+  assert.deepEqual(new EventStreamReader().push('data: "a\u2028b"\n\n'), [{ event: "message", data: '"a\u2028b"' }]);
+});
+
 test("an event is not there before its end", () => {
   assert.deepEqual(new EventStreamReader().push('data: {"a":1}\n'), []);
 });

@@ -81,6 +81,16 @@ for (const kind of WORSE) {
     assert.deepEqual(bodies(client, "a"), ["short"]);
   });
 
+  test(`by ${kind}: a message for which there is no token any more ends the link by its token`, async (t) => {
+    const { client, server } = await pageConnectedBy(t, kind);
+    const { link } = client.keeper;
+    server.postAnswers = [401, 401];
+    const message = { id: "m", conversation: "a", body: "late" };
+    const refused = await link.send(message).catch((error) => error);
+    assert.equal(refused.end.why, "token");
+    assert.equal(await link.ended, refused.end);
+  });
+
   test(`by ${kind}: reading is told once for a burst`, async (t) => {
     const { client, server, clock } = await pageConnectedBy(t, kind);
     server.say("a", "bruno", "one");
@@ -311,6 +321,22 @@ test("answers of nothing that come at once are not asked for in a storm", async 
   }
   const polls = server.requests.slice(before).filter((request) => request.startsWith("/v1/events?"));
   assert.ok(polls.length <= 11, `${polls.length} polls in 10 s`);
+});
+
+test("an answer of nothing to where the feed is now opens no link", async (t) => {
+  const clock = fakeClock(t);
+  const server = new FakeRecadoOfAllLinks().conversation("a");
+  server.blocked = new Set(["mqtt", "websocket", "event-stream"]);
+  const { poll } = server;
+  server.poll = async () => ({ status: 204, ok: true });
+  const { client } = await page(t, server);
+  assert.notEqual(client.state, "online");
+  server.poll = poll;
+  for (let second = 0; second < 60 && client.state !== "online"; second++) {
+    clock.tick(1_000);
+    await settled();
+  }
+  assert.equal(client.linkKind, "long-poll");
 });
 
 test("nobody is shown as typing or there while no signals come", async (t) => {

@@ -22,9 +22,9 @@ class EventStreamLink extends HttpLink {
   /** @param {LinkOptions} options */
   constructor(options) {
     super("event-stream", options);
-    this.abort = new AbortController();
+    this.controller = new AbortController();
     this.stream = new EventStreamReader();
-    this.text = new TextDecoder();
+    this.decoder = new TextDecoder();
     this.heardAt = 0;
     this.piecesHeard = 0;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -33,7 +33,7 @@ class EventStreamLink extends HttpLink {
 
   /** @override */
   async begin() {
-    const response = await this.api.feedStream(this.abort.signal);
+    const response = await this.api.feedStream(this.controller.signal);
     const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
     await this.readOne(reader);
     void this.readOn(reader);
@@ -54,7 +54,7 @@ class EventStreamLink extends HttpLink {
     if (this.isOver) return;
     if (done) throw new ApiError(0, "unreachable", "the stream broke off");
     this.heard();
-    for (const event of this.stream.push(this.text.decode(value, { stream: true }))) this.receive(event);
+    for (const event of this.stream.push(this.decoder.decode(value, { stream: true }))) this.receive(event);
   }
 
   /** @param {StreamedEvent} streamed */
@@ -89,7 +89,7 @@ class EventStreamLink extends HttpLink {
   /** @override */
   release() {
     clearTimeout(this.silence);
-    this.abort.abort();
+    this.controller.abort();
   }
 }
 

@@ -78,8 +78,9 @@ export class HttpLink {
     } catch (error) {
       const reasonCode = error instanceof ApiError && error.isTheServers && REASON_CODES[error.status];
       if (reasonCode) return { reasonCode, reason: /** @type {ApiError} */ (error).message };
-      const end = { .../** @type {const} */ ({ why: "server" }), reason: String(error) };
-      this.end(error instanceof SignedOut ? endBy(error) : end);
+      /** @type {LinkEnd} */
+      const end = error instanceof SignedOut ? endBy(error) : { why: "server", reason: String(error) };
+      this.end(end);
       throw new LinkClosed(end);
     }
   }

@@ -20,7 +20,7 @@ export function climbDelayMs(tries, random = Math.random) {
 export class LinkClimb {
   /**
    * @param {() => boolean} isNeeded
-   * @param {() => Promise<void>} tryBetter never rejects
+   * @param {() => Promise<void>} tryBetter may reject, by a listener that throws: the next try comes all the same
    * @param {() => number} [random]
    */
   constructor(isNeeded, tryBetter, random) {
@@ -37,7 +37,7 @@ export class LinkClimb {
   /** A link is in use. */
   schedule() {
     this.stop();
-    if (this.isNeeded()) this.timer = setTimeout(() => void this.try(), climbDelayMs(this.tries, this.random));
+    if (this.isNeeded()) this.timer = setTimeout(() => void this.climb(), climbDelayMs(this.tries, this.random));
   }
 
   stop() {
@@ -45,20 +45,23 @@ export class LinkClimb {
   }
 
   /** The network or the user is back. */
-  soon() {
+  tryNow() {
     if (!this.isNeeded() || Date.now() - this.triedAt < TRY_AGAIN_MS) return;
     this.tries = 0;
-    void this.try();
+    void this.climb();
   }
 
-  async try() {
+  async climb() {
     if (this.isTrying) return;
     this.stop();
     this.isTrying = true;
     this.triedAt = Date.now();
     this.tries += 1;
-    await this.tryBetter();
-    this.isTrying = false;
-    this.schedule();
+    try {
+      await this.tryBetter();
+    } finally {
+      this.isTrying = false;
+      this.schedule();
+    }
   }
 }

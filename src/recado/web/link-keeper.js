@@ -223,7 +223,7 @@ export class LinkKeeper {
   wake() {
     this.pause.wake?.();
     this.link?.probe();
-    this.climb.soon();
+    this.climb.tryNow();
   }
 
   /** The network's state changed: shows it while there is no link. */

@@ -6,6 +6,7 @@
  * No signals come this way: nobody is shown as typing or as there, and how far the others have read is asked for.
  */
 
+import { ApiError } from "./http-api.js";
 import { HttpLink } from "./http-link.js";
 
 /** @import {Link, LinkOptions} from "./link.js" */
@@ -20,15 +21,16 @@ class LongPollLink extends HttpLink {
   constructor(options) {
     super("long-poll", options);
     this.carriesSignals = false;
-    this.abort = new AbortController();
+    this.controller = new AbortController();
     this.wasProbed = false;
     this.endPause = () => {};
   }
 
   /** @override */
   async begin() {
-    const now = await this.api.feed(null, 0, this.abort.signal);
-    if (now) void this.pollOn(now.cursor);
+    const now = await this.api.feed(null, 0, this.controller.signal);
+    if (now === null) throw new ApiError(204, "unreadable", "the feed has no cursor");
+    void this.pollOn(now.cursor);
   }
 
   /** @param {string} cursor */
@@ -50,10 +52,9 @@ class LongPollLink extends HttpLink {
    */
   async poll(cursor) {
     const askedAt = Date.now();
-    this.abort = new AbortController();
-    const { abort } = this;
-    const timer = setTimeout(() => abort.abort(), WAIT_S * 1000 + ANSWER_MS_MAX);
-    const answer = await this.api.feed(cursor, WAIT_S, abort.signal).finally(() => clearTimeout(timer));
+    const controller = (this.controller = new AbortController());
+    const timer = setTimeout(() => controller.abort(), WAIT_S * 1000 + ANSWER_MS_MAX);
+    const answer = await this.api.feed(cursor, WAIT_S, controller.signal).finally(() => clearTimeout(timer));
     if (this.isOver) return cursor;
     for (const { conversation, event } of answer?.events ?? []) this.hooks.onEvent(conversation, event);
     this.hooks.onTurn();
@@ -75,13 +76,13 @@ class LongPollLink extends HttpLink {
   /** Asks anew: a held request may be one that nobody holds any more. @override */
   probe() {
     this.wasProbed = true;
-    this.abort.abort();
+    this.controller.abort();
   }
 
   /** @override */
   release() {
     this.endPause();
-    this.abort.abort();
+    this.controller.abort();
   }
 }
 

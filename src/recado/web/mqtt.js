@@ -16,6 +16,7 @@ const PROBE_MS_MAX = 3_000;
 const TOPIC_ALIAS_MAX = 64;
 const RECEIVE_MAX = 256;
 const TOPIC_ALIAS_INVALID = 0x94;
+const OPEN = 1; // of WebSocket.readyState
 
 /**
  * @typedef {object} MqttOptions
@@ -329,7 +330,7 @@ export class MqttConnection {
    */
   end(reasonCode, reason, farewell) {
     if (this.ended) return;
-    if (farewell && this.socket.readyState === 1) this.socket.send(encode(farewell));
+    if (farewell && this.socket.readyState === OPEN) this.socket.send(encode(farewell));
     this.ended = true;
     clearTimeout(this.answerTimer);
     clearTimeout(this.pingTimer);

@@ -14,9 +14,11 @@ const SILENCE_MS_MAX = 45_000;
 const ANSWER_MS_MAX = 10_000;
 const PROBE_MS_MAX = 3_000;
 const ACK_AFTER_MS = 200;
+const CONNECTING = 0; // of WebSocket.readyState
+const OPEN = 1;
 const TOKEN_REFUSED = 4401;
 /** What the server closes with when it says why: its own codes, and that it stops, has failed or is full. */
-const SERVERS_CODES = [1001, 1009, 1011, 1013, 4400, TOKEN_REFUSED, 4403, 4404, 4409, 4429];
+const SERVERS_CODES = [1001, 1009, 1011, 1013, 4400, TOKEN_REFUSED, 4403, 4429];
 
 /** @typedef {ReturnType<typeof setTimeout> | undefined} Timer */
 
@@ -48,7 +50,7 @@ class WebSocketLink extends HttpLink {
     this.socket.onmessage = (frame) => this.receive(frame.data);
     this.socket.onclose = (closing) => this.end(endOfSocket(closing));
     const token = await this.api.tokens.token(false);
-    if (this.socket.readyState === 0) await new Promise((resolve) => (this.socket.onopen = resolve));
+    if (this.socket.readyState === CONNECTING) await new Promise((resolve) => (this.socket.onopen = resolve));
     this.tell({ type: "auth", token });
     await ready;
   }
@@ -104,7 +106,7 @@ class WebSocketLink extends HttpLink {
 
   /** @param {object} frame */
   tell(frame) {
-    if (this.socket.readyState === 1) this.socket.send(JSON.stringify(frame));
+    if (this.socket.readyState === OPEN) this.socket.send(JSON.stringify(frame));
   }
 
   /** @param {string} text */
