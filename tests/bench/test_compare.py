@@ -138,7 +138,7 @@ def test_without_matplotlib_a_report_is_refused_before_anything_is_measured(tmp_
         check=False,
     )
     assert ran.returncode == 2
-    assert "pip install 'recado[bench]'" in ran.stderr
+    assert "pip install '.[bench]'" in ran.stderr
     assert not (tmp_path / "report").exists()
 
 

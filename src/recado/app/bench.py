@@ -71,7 +71,7 @@ def compare(
     json
         Write the figures to this file.
     report
-        Write a page with plots into this folder. Needs matplotlib: pip install 'recado[bench]'.
+        Write a page with plots into this folder. Needs matplotlib: pip install '.[bench]'.
     """
     from recado.bench.parameters import Asked
 
@@ -112,9 +112,13 @@ def _check_outputs(json: Path | None, report: Path | None) -> None:
     if report.exists() and not report.is_dir():
         _fail(f"{report} is no folder: name one that the report may be written into")
     try:
+        report.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _fail(f"the report cannot be written into {report}: {error.strerror}")
+    try:
         import matplotlib  # noqa: F401
     except ImportError:
-        _fail("--report draws with matplotlib, which is not installed: pip install 'recado[bench]'")
+        _fail("--report draws with matplotlib, which is not installed: pip install '.[bench]'")
 
 
 def _compare(given: Parameters) -> Comparison:

@@ -19,6 +19,7 @@ PERIOD_S_MIN = 0.2
 BODY_BYTES_MAX = 16_384
 SCENARIO_USERS = 10_000  # of the article
 SCENARIO_TABS = (1, 3)
+_CONNECTIONS_OF_A_USER = 2  # the page's, and the one that it sends by
 FILES_OF_A_PROCESS = 500  # beside the connections: the database, the sockets that listen, what sends
 IDLE_POLLS_PER_S_MAX = 1_500  # what one core answers with room to spare; naive polling has fewer idle users then
 
@@ -85,10 +86,13 @@ def _given(value: T | None, default: T) -> T:
 
 
 def idle_users_max() -> int:
-    """As many as the scenario has, or as the files that a process may open allow."""
-    _, files_max = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = (files_max - FILES_OF_A_PROCESS) // max(SCENARIO_TABS)
-    return min(SCENARIO_USERS, most - most % 2)
+    """As many as the scenario has, or as the files that a process may open allow, but two."""
+    most = (_files_max() - FILES_OF_A_PROCESS) // max(SCENARIO_TABS)
+    return max(2, min(SCENARIO_USERS, most - most % 2))
+
+
+def _files_max() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
 def _transports(names: Sequence[str]) -> list[str]:
@@ -99,10 +103,16 @@ def _transports(names: Sequence[str]) -> list[str]:
 
 
 def _check(found: Parameters) -> None:
-    for name, most in (("users", USERS_MAX), ("idle_users", idle_users_max())):
+    for name, most in (("users", USERS_MAX), ("idle_users", SCENARIO_USERS)):
         number = getattr(found, name)
         if not 2 <= number <= most or number % 2:
             raise ParametersError(f"{name} is an even number of 2 to {most}, as conversations have two, not {number}")
+    files = FILES_OF_A_PROCESS + max(_CONNECTIONS_OF_A_USER * found.users, max(found.tabs) * found.idle_users)
+    if files > _files_max():
+        raise ParametersError(
+            f"{found.users} users and {found.idle_users} idle ones need {files} open files, and the limit is "
+            f"{_files_max()}: raise it (ulimit -n), or ask for fewer (--users, --idle-users)"
+        )
     if not PERIOD_S_MIN <= found.period_s <= SECONDS_MAX:
         raise ParametersError(f"period_s is {PERIOD_S_MIN} to {SECONDS_MAX} seconds, not {found.period_s:g}")
     rounds = found.seconds / found.period_s
