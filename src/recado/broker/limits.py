@@ -50,6 +50,9 @@ class BrokerLimits:
     """Topic aliases of one connection, each way."""
     sessions_max: int
     """Sessions that are kept after their connection."""
+    sessions_per_user_max: int
+    """One user's among them, with or without a connection; one more ends the one that is longest without. Anonymous
+    clients are no user."""
     session_expiry_max_s: int
     """How long a session is kept after its connection; who asks for more gets this, and 3.1.1 clients too."""
     queue_messages_max: int

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from heapq import nsmallest
 from typing import TYPE_CHECKING, NamedTuple
 
 from recado.broker import sending
@@ -112,6 +113,7 @@ class Sessions:
         # By user and client id: what is gone, and in the storage still.
         self._endings: dict[str, dict[str, set[_Ending]]] = {}
         self._outdated: set[Session] = set()  # what is being read of them may hold what they may not have any more
+        self._kept_of: Counter[str] = Counter()  # by user, who has one
         self.kept = 0
         """Sessions that outlive their connection, now with one or without."""
 
@@ -137,7 +139,7 @@ class Sessions:
             session.queued_bytes = queued_bytes
             session.queue_expires_at_ms = int(queued > 0)  # when, is in the storage alone
             self._by_user.setdefault(saved.user, {})[saved.client_id] = session
-            self.kept += 1
+            self._count_kept(saved.user)
             for request, identifier in subscriptions:
                 self._server.router.subscribe(subscription_of(session, request, identifier))
         now_ms = time.time_ns() // 1_000_000
@@ -173,7 +175,7 @@ class Sessions:
         None if the connection was lost, or a newer one took the session, before its flows were read. Raises Refused.
         """
         former = self._by_user.get(user, {}).get(client_id)
-        self._check_room(user, former, connect)
+        self._make_room(user, former, connect)
         if former is not None:
             taken = former.connection or former.claimant
             if taken is not None:
@@ -194,7 +196,7 @@ class Sessions:
         if session.expiry_interval:
             self._last_key += 1
             session.key = self._last_key
-            self.kept += 1
+            self._count_kept(user)
             changes = [SaveSession(session.key, user, client_id, session.expiry_interval, None, connect.will)]
         else:
             changes = [EndSession(each.key) for each in self._endings.get(user, {}).get(client_id, ())]
@@ -267,14 +269,40 @@ class Sessions:
             del self._reads[key]  # before anybody has the session, and changes it
             read.set_result(flows)
 
-    def _check_room(self, user: str, former: Session | None, connect: Connect) -> None:
+    def _make_room(self, user: str, former: Session | None, connect: Connect) -> None:
         """Raises Refused. A session that is there already, or is replaced, takes no more room."""
         limits = self._server.limits
         if former is None and user and len(self._by_user.get(user, ())) >= limits.connections_per_user_max:
             text = f"one user may have {limits.connections_per_user_max} connections: close some first"
             raise Refused(ReasonCode.QUOTA_EXCEEDED, text)
-        if self._expiry_of(connect) and (former is None or not former.key) and self.kept >= limits.sessions_max:
+        if not self._expiry_of(connect) or (former is not None and former.key):
+            return
+        if user and self._kept_of[user] >= limits.sessions_per_user_max:
+            self._end_longest_absent(user)
+        if self.kept >= limits.sessions_max:
             raise Refused(ReasonCode.QUOTA_EXCEEDED, "as many sessions are kept as may be: use a clean one")
+
+    def _end_longest_absent(self, user: str) -> None:
+        """Room for one more kept session of a user, who has the most: those of devices that are not used any more would
+        else lock out a new one. Raises Refused if too few are without a connection."""
+        most = self._server.limits.sessions_per_user_max
+        excess = self._kept_of[user] - most + 1  # more than one if the limit was higher in a former run
+        absent = [each for each in self._by_user[user].values() if each.lapse is not None and each.claimant is None]
+        if len(absent) < excess:
+            text = f"one user may keep {most} sessions, and yours are connected: use a clean one, or close some"
+            raise Refused(ReasonCode.QUOTA_EXCEEDED, text)
+        for session in nsmallest(excess, absent, key=lambda each: (each.lapse.ended_at_ms, each.key)):
+            self.end(session)
+
+    def _count_kept(self, user: str) -> None:
+        self._kept_of[user] += 1
+        self.kept += 1
+
+    def _uncount_kept(self, user: str) -> None:
+        self._kept_of[user] -= 1
+        self.kept -= 1
+        if not self._kept_of[user]:
+            del self._kept_of[user]
 
     def _expiry_of(self, connect: Connect) -> int:
         """The session expiry interval in seconds, at most what the server keeps."""
@@ -419,7 +447,7 @@ class Sessions:
         self._server.router.remove(session)
         self._publish_will(session)  # before its end is stored: a crash in between repeats it, and does not lose it
         if session.key:
-            self.kept -= 1
+            self._uncount_kept(session.user)
             self._store_end(session.user, session.client_id, session.key)
 
     def _store_end(self, user: str, client_id: str, key: int) -> None:

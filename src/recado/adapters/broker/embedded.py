@@ -172,14 +172,13 @@ class EmbeddedBroker:
             self.chat.receipts.delivered(session.user, conversation, publication.position, publication.start)
 
     async def authorize_subscription(self, session: Session, subscription: SubscriptionRequest) -> ReasonCode:
-        topic_filter = subscription.topic_filter
-        root, _, rest = topic_filter.partition("/")
-        conversation, _, below = rest.partition("/")
-        granted = ReasonCode(subscription.qos)
-        if root in ("+", "#") or (root == "c" and has_wildcard(conversation)):
-            return granted  # it follows the user's membership, whatever it matches
-        if root != "c" or below not in ("", "live", "+", "#") or (not below and rest.endswith("/")):
+        if not _may_match(subscription.topic_filter):
             return ReasonCode.NOT_AUTHORIZED
+        root, _, rest = subscription.topic_filter.partition("/")
+        conversation = rest.partition("/")[0]
+        granted = ReasonCode(subscription.qos)
+        if root != "c" or has_wildcard(conversation):
+            return granted  # it follows the user's membership, whatever it matches
         return granted if await self._is_member(conversation, session.user) else ReasonCode.NOT_AUTHORIZED
 
     async def _is_member(self, conversation: str, user: str) -> bool:
@@ -258,6 +257,16 @@ class EmbeddedBroker:
         except ChatError as error:
             raise Refused(ReasonCode.SERVER_BUSY, error.message) from None
         return LogPage([(event.seq, encode_event(event)) for event in page.events], page.last_seq)
+
+
+def _may_match(topic_filter: str) -> bool:
+    """Whether there can be a topic for it, `c/<conversation>` or `c/<conversation>/live`: a kept session would hold a
+    longer filter in memory and on the disk for nothing."""
+    root, *below = topic_filter.removesuffix("/#").split("/")
+    if not below:
+        return topic_filter in ("#", "c/#", "+/#")
+    conversation, *last = below
+    return root in ("c", "+") and (conversation == "+" or is_valid_id(conversation)) and last in ([], ["live"], ["+"])
 
 
 def _check_method(method: str) -> None:

@@ -11,6 +11,7 @@ import apsw
 
 from recado.adapters.store.sqlite.rows import Row, event_of
 from recado.adapters.store.sqlite.statements import SQL
+from recado.chat.event import count_within, encoded_size
 from recado.ports import FeedPage, Placed
 
 
@@ -29,7 +30,7 @@ def read(db: apsw.Connection, user: str, after: int | None, limit: int, bytes_ma
             break
         rows = _rows(db, "events_past", key, seq, limit + 1)
         entries = sorted([*entries, *(_placed(conversation, row) for row in rows)], key=_position)[: limit + 1]
-    page = _within(entries[:limit], bytes_max)
+    page = entries[: count_within((encoded_size(entry.event) for entry in entries[:limit]), bytes_max)]
     is_last = len(page) == len(entries)
     return FeedPage(page, newest if is_last else page[-1].position, is_last)
 
@@ -61,13 +62,3 @@ def _placed(conversation: str, row: Sequence[Any]) -> Placed:
 
 def _position(entry: Placed) -> int:
     return entry.position
-
-
-def _within(entries: list[Placed], bytes_max: int) -> list[Placed]:
-    """As many as one page may hold; one at least."""
-    size = 0
-    for count, entry in enumerate(entries):
-        size += len(entry.event.body or "")
-        if count and size > bytes_max:
-            return entries[:count]
-    return entries

@@ -11,7 +11,9 @@ import apsw
 
 BUSY_TIMEOUT_MS = 5_000
 _READ_CACHE_KIB = 8 * 1024
-_CHECKPOINT_PAGES = 8_000  # what many commits change is written to the database once; some milliseconds' pause each
+# Bounds the write-ahead log: from 32 MB on it is written to the database, which pauses the writer
+# for some milliseconds. SQLite's default of 1,000 wrote the same pages again and again.
+_CHECKPOINT_PAGES = 8_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,12 @@ def lock(path: Path) -> IO[str]:
     """Hold the database for this process until the returned file is closed. Raises DatabaseUnusable.
 
     The lock is a file beside the database, because SQLite's own locks on the database would be dropped when a second
-    descriptor of it is closed.
+    descriptor of it is closed. It is beside the file that `path` leads to by symbolic links, as SQLite's log is; a file
+    with a second hard link is refused, as each of its names would have a lock and a log of its own.
     """
-    lock_path = path.with_name(path.name + ".lock")
+    target = Path(os.path.realpath(path))
+    _check_one_name(target)
+    lock_path = target.with_name(target.name + ".lock")
     try:
         held = lock_path.open("a+", encoding="ascii")
     except OSError as error:
@@ -62,6 +67,18 @@ def lock(path: Path) -> IO[str]:
     held.write(str(os.getpid()))
     held.flush()
     return held
+
+
+def _check_one_name(path: Path) -> None:
+    try:
+        names = path.stat().st_nlink
+    except OSError:
+        return  # it is not there yet, or what opens it says what is wrong
+    if names > 1:
+        raise DatabaseUnusable(
+            f"{path} has {names} names (hard links), and a log of its own under each: "
+            f"remove the others (`find -samefile` tells them); for a second copy use `recado backup`"
+        )
 
 
 def open_writer(path: Path | None, schema: Schema, cache_bytes_max: int | None = None) -> apsw.Connection:

@@ -13,15 +13,18 @@ class SqliteLimits:
     """Writes in one commit."""
     pending_reads_max: int
     """Reads that run or wait; one more is refused as unavailable."""
+    pending_reads_per_user_max: int
+    """One user's among those, so that the others find room."""
     reader_threads: int
+    """Threads that read; so many reads of one user run at the same time at most."""
     write_cache_bytes_max: int
-    """Pages of the database that the writer remembers: a message changes four, in its conversation's part."""
+    """Bytes of database pages that the writer keeps in memory; a message changes about four pages."""
     logs_in_memory_max: int
     """Conversations whose end and members the writer remembers."""
     unread_count_max: int
     """Events past a read cursor among which unread messages are counted."""
     page_bytes_max: int
-    """Bytes of bodies in one page of events; what is beyond comes with the next page."""
+    """Bytes of JSON in one page of events, one event at least; what is beyond comes with the next page."""
     erase_rows_max: int
     """Entries that one transaction erases, so that nobody else waits for long."""
     wal_truncate_interval_ms: int

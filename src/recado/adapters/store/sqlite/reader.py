@@ -11,7 +11,7 @@ from recado.adapters.store.sqlite.rows import Row, event_of
 from recado.adapters.store.sqlite.statements import SQL
 from recado.chat.conversation import ConversationView
 from recado.chat.errors import Invalid, no_such_conversation
-from recado.chat.event import Event
+from recado.chat.event import Event, count_within, encoded_size
 from recado.ports import Circle, ConversationPage, EventPage, FeedPage, Membership, Receipt
 
 _SEQ_END = 2**62
@@ -62,12 +62,8 @@ class Reader:
 
     def _within_page_bytes(self, events: list[Event], newest_first: bool) -> list[Event]:
         """As many as one page may hold, from the side that the page starts at; one at least."""
-        size = kept = 0
-        for event in reversed(events) if newest_first else events:
-            size += len(event.body or "")
-            if kept and size > self._limits.page_bytes_max:
-                break
-            kept += 1
+        sizes = map(encoded_size, reversed(events) if newest_first else events)
+        kept = count_within(sizes, self._limits.page_bytes_max)
         return events[len(events) - kept :] if newest_first else events[:kept]
 
     def unread_count(self, conversation: str, user: str, read_up_to: int) -> int:

@@ -2,7 +2,8 @@
 
 Writes go to one thread, which commits whatever has arrived while its last commit ran: one fsync for all of them. When
 a commit is done, one call on the loop hands out the events and settles the writes, so nothing is acknowledged or
-delivered before it is on disk. Reads run on a few threads and see every write that was acknowledged.
+delivered before it is on disk. Reads run on a few threads, which users share by turns, and see every write that was
+acknowledged.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from recado.adapters.store.sqlite import files
 from recado.adapters.store.sqlite.erasing import Erasing
 from recado.adapters.store.sqlite.group_commit import GroupCommit, Outcome
 from recado.adapters.store.sqlite.limits import SqliteLimits
+from recado.adapters.store.sqlite.read_turns import ReadTurns
 from recado.adapters.store.sqlite.reader import Reader
 from recado.adapters.store.sqlite.truncation import Truncation
 from recado.adapters.store.sqlite.writer import Writer
@@ -66,6 +68,7 @@ class SqliteStore:
         self._pending_writes = 0
         self._pending_sends: dict[str, int] = {}
         self._pending_reads = 0
+        self._read_turns = ReadTurns(limits.reader_threads, limits.pending_reads_per_user_max)
         self._stopping = self._closed = False
         self._readers = threading.local()
         self._reader_connections: list[apsw.Connection] = []
@@ -193,28 +196,28 @@ class SqliteStore:
     # Reads
 
     async def unread_count(self, conversation: str, user: str, read_up_to: int) -> int:
-        return await self._read(lambda reader: reader.unread_count(conversation, user, read_up_to))
+        return await self._read(lambda reader: reader.unread_count(conversation, user, read_up_to), user)
 
     async def conversation(self, conversation: str, viewer: str | None) -> ConversationView:
-        return await self._read(lambda reader: reader.conversation(conversation, viewer))
+        return await self._read(lambda reader: reader.conversation(conversation, viewer), viewer)
 
     async def conversations(self, user: str, cursor: str | None, limit: int) -> ConversationPage:
-        return await self._read(lambda reader: reader.conversations(user, cursor, limit))
+        return await self._read(lambda reader: reader.conversations(user, cursor, limit), user)
 
     async def events(
         self, conversation: str, viewer: str | None, after: int | None, before: int | None, limit: int
     ) -> EventPage:
-        return await self._read(lambda reader: reader.events(conversation, viewer, after, before, limit))
+        return await self._read(lambda reader: reader.events(conversation, viewer, after, before, limit), viewer)
 
     async def feed(self, user: str, after: int | None, limit: int) -> FeedPage:
         if after is not None and after > self._position:
             await self._settled()  # a reader may have seen it just before this loop was told
             if after > self._position:
                 raise Invalid("unknown cursor: it is not of this server's data; begin anew without one")
-        return await self._read(lambda reader: reader.feed(user, after, limit))
+        return await self._read(lambda reader: reader.feed(user, after, limit), user)
 
     async def receipts(self, conversation: str, viewer: str | None, members_max: int) -> list[Receipt]:
-        return await self._read(lambda reader: reader.receipts(conversation, viewer, members_max))
+        return await self._read(lambda reader: reader.receipts(conversation, viewer, members_max), viewer)
 
     async def circles(self, user: str, conversations_max: int, members_max: int) -> list[Circle]:
         return await self._read(lambda reader: reader.circles(user, conversations_max, members_max))
@@ -225,16 +228,25 @@ class SqliteStore:
     async def ping(self) -> None:
         await self._write(lambda writer: writer.touch())
 
-    async def _read(self, run: Callable[[Reader], T]) -> T:
+    async def _read(self, run: Callable[[Reader], T], user: str | None = None) -> T:
+        """What a user reads waits for that user's turn. The host's reads and the server's own need none."""
         if self._stopping:
             raise Unavailable("the server is stopping; try again")
         if self._pending_reads >= self._limits.pending_reads_max:
             raise Unavailable("the store is too busy; try again")
         self._pending_reads += 1
         try:
-            return await self._loop.run_in_executor(self._reads, self._run_read, run)
+            if user is None:
+                return await self._on_thread(run)
+            async with self._read_turns.turn(user):
+                return await self._on_thread(run)
         finally:
             self._pending_reads -= 1
+
+    def _on_thread(self, run: Callable[[Reader], T]) -> "asyncio.Future[T]":
+        if self._closed:  # while it waited for its turn
+            raise Unavailable("the server is stopping; try again")
+        return self._loop.run_in_executor(self._reads, self._run_read, run)
 
     def _run_read(self, run: Callable[[Reader], T]) -> T:
         reader: Reader | None = getattr(self._readers, "reader", None)
