@@ -18,6 +18,8 @@ from recado.app.config import Settings
 from recado.app.limits import DEFAULT, STANDALONE
 from recado.http.calls import CALLS
 from recado.mqtt.reason_codes import ReasonCode
+from tests.support.metrics import get_text
+from tests.support.server import Server
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -120,6 +122,15 @@ def reason_codes_in_use() -> set[ReasonCode]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr in ReasonCode.__members__
     }
+
+
+def test_every_metric_is_described(shared_server: Server) -> None:
+    """`recado broker` has a part of the same ones."""
+    families = re.findall(r"^# TYPE (recado_\S+)", get_text(shared_server, "/metrics"), re.MULTILINE)
+    names = [name for name in families if not name.endswith("_created")]
+    assert "recado_mqtt_connections" in names, "found no metrics: has the page changed?"
+    text = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
+    assert not [name for name in names if not re.search(rf"`{name}[`{{]", text)]
 
 
 def test_every_command_is_described() -> None:

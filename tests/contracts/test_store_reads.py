@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from recado.chat.errors import Invalid
+from recado.chat.event import encoded_size
 from recado.ports import ReadMark, Store
-from tests.contracts.stores import UNREAD_COUNT_MAX, Shelf, create, message, send, seqs, whole_log
+from tests.contracts.stores import SQLITE_LIMITS, UNREAD_COUNT_MAX, Shelf, create, message, send, seqs, whole_log
 
 PAIR = frozenset({"ana", "bruno"})
 
@@ -197,6 +198,20 @@ async def test_a_page_of_events_is_the_one_asked_for(
     for viewer in ("ana", None):
         page = await store.events("c", viewer, after, before, limit)
         assert (seqs(page.events), page.last_seq) == (expected, 10)
+
+
+@pytest.mark.parametrize("kind", ["oldest", "newest", "feed"])
+async def test_a_page_is_bounded_by_what_it_takes_as_json(store: Store, kind: str) -> None:
+    """A control character is six bytes there: answers of 200 such messages were seven megabytes."""
+    body = "\x01" * 16_384
+    await create(store, "ana")
+    for number in range(12):
+        await send(store, "ana", str(number), body)
+    events = [entry.event for entry in (await store.feed("ana", 0, 12)).entries]
+    if kind != "feed":
+        events = (await store.events("c", "ana", 0 if kind == "oldest" else None, None, 12)).events
+    assert sum(map(encoded_size, events)) <= SQLITE_LIMITS.page_bytes_max
+    assert seqs(events) == (list(range(3, 13)) if kind == "newest" else list(range(1, 11)))
 
 
 async def test_an_empty_log_is_an_empty_page(store: Store) -> None:

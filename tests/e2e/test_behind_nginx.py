@@ -6,15 +6,14 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_hostile_http import TEXT, auth_frame, frame
-from tests.e2e.test_http_transports import UPGRADE, wait_for
+from tests.support.metrics import listeners, wait_for
 from tests.support.nginx import Nginx, behind_nginx
-from tests.support.server import API_KEY, Server
+from tests.support.raw_websocket import UPGRADE, auth_frame, subscribe_frame
+from tests.support.server import Server
 
 Proxied = tuple[Server, Nginx]
 KINDS = {"poll": "*/*", "sse": "text/event-stream"}
@@ -28,21 +27,13 @@ def proxied(tmp_path: Path) -> Iterator[Proxied]:
         yield server, nginx
 
 
-def listeners(server: Server, kind: str) -> int:
-    """As the host is told: behind a proxy nobody else is."""
-    with closing(HTTPConnection("127.0.0.1", server.http_port, timeout=20)) as connection:
-        connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {API_KEY}"})
-        text = connection.getresponse().read().decode()
-    return int(float(text.partition(f'recado_feed_listeners{{kind="{kind}"}} ')[2].split()[0]))
-
-
 def open_one(proxied: Proxied, kind: str) -> socket.socket:
     server, nginx = proxied
     connection = socket.create_connection(("127.0.0.1", nginx.port), 20)
     if kind == "ws":
-        connection.sendall(UPGRADE.encode())
+        connection.sendall(UPGRADE)
         assert b" 101 " in connection.recv(4096)
-        connection.sendall(auth_frame(server) + frame(TEXT, b'{"type":"subscribe","conversations":"*"}'))
+        connection.sendall(auth_frame(server) + subscribe_frame())
     else:
         query = "?cursor=0&wait=60" if kind == "poll" else ""
         head = f"GET /v1/events{query} HTTP/1.1\r\nHost: x\r\nAccept: {KINDS[kind]}\r\n"

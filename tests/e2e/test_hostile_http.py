@@ -13,13 +13,25 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect
 
-from tests.e2e.test_abuse import GROWTH_MAX, MIB, get_text, resident_bytes, wait_until_closed
-from tests.e2e.test_http_transports import UPGRADE, ask, listeners, stalled_stream, stalled_websocket, wait_for
-from tests.e2e.test_http_transports import signed_in as client_of_a_library
+from tests.support.metrics import GROWTH_MAX, MIB, count_of, cuts, listeners, resident_bytes, wait_for
+from tests.support.raw_http import ask, stalled_stream, wait_until_closed
+from tests.support.raw_websocket import (
+    CLOSE,
+    CONTINUATION,
+    PING,
+    TEXT,
+    UPGRADE,
+    auth_frame,
+    frame,
+    json_frame,
+    signed_in,
+    stalled_websocket,
+    upgraded,
+)
 from tests.support.server import Server, running
 
-PING, CLOSE, TEXT, CONTINUATION = 0x9, 0x8, 0x1, 0x0
 DRIBBLE_S = 0.05
 CUT_WITHIN_S = 6.0
 SERVED_WITHIN_S = 4.0
@@ -27,6 +39,7 @@ TTL_S = 10
 LIMITS = {
     **{"http_head_s": 1, "http_body_s": 1, "http_stall_s": 2, "http_idle_s": 1},
     **{"ws_auth_s": 1, "ws_ping_s": 1, "ws_close_s": 1, "ws_fragments_max": 50, "held_polls_per_user_max": 20},
+    "ws_control_rate_max": 1_000,  # another limit is passed first
 }
 
 
@@ -49,67 +62,26 @@ def serving(directory: Path, **limits: int) -> Iterator[Server]:
 def others_are_served(server: Server) -> Iterator[None]:
     """Meanwhile ana sends and bruno polls, and no message takes long."""
     is_over = threading.Event()
-    slowest_s = [0.0]
 
-    def talk() -> None:
+    def talk() -> float:
+        slowest_s = 0.0
         ana, bruno = server.api("ana"), server.api("bruno")
         after = bruno.call("GET", "/conversations/order/events").expect(200)["last_seq"]
         while not is_over.is_set():
             began = time.monotonic()
             ana.send("order", "x")
             after = bruno.call("GET", "/conversations/order/events", after=after, wait=5).expect(200)["last_seq"]
-            slowest_s[0] = max(slowest_s[0], time.monotonic() - began)
+            slowest_s = max(slowest_s, time.monotonic() - began)
             is_over.wait(0.02)
+        return slowest_s
 
-    talking = threading.Thread(target=talk)
-    talking.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        talking.join()
-    assert 0 < slowest_s[0] < SERVED_WITHIN_S
-
-
-def count_of(server: Server, metric: str) -> int:
-    text = get_text(server, "/metrics").partition(f"\n{metric} ")[2]
-    return int(float(text.split()[0])) if text else 0
-
-
-def cuts(server: Server, limit: str) -> int:
-    return count_of(server, f'recado_http_connections_cut_total{{limit="{limit}"}}')
-
-
-def frame(opcode: int, payload: bytes = b"", *, is_last: bool = True) -> bytes:
-    """A frame as a client sends it, with a mask of zeros."""
-    if len(payload) < 126:
-        length = bytes([0x80 | len(payload)])
-    elif len(payload) < 65_536:
-        length = bytes([0x80 | 126]) + len(payload).to_bytes(2, "big")
-    else:
-        length = bytes([0x80 | 127]) + len(payload).to_bytes(8, "big")
-    return bytes([(0x80 if is_last else 0) | opcode]) + length + bytes(4) + payload
-
-
-def auth_frame(server: Server, user: str = "bruno") -> bytes:
-    return frame(TEXT, json.dumps({"type": "auth", "token": server.token(user)}).encode())
-
-
-@contextmanager
-def upgraded(server: Server) -> Iterator[socket.socket]:
-    """A WebSocket that is open, and has sent nothing yet."""
-    with socket.create_connection(("127.0.0.1", server.http_port), 20) as connection:
-        connection.sendall(UPGRADE.encode())
-        assert b" 101 " in connection.recv(4096)
-        yield connection
-
-
-@contextmanager
-def signed_in(server: Server) -> Iterator[socket.socket]:
-    with upgraded(server) as connection:
-        connection.sendall(auth_frame(server))
-        assert b'"ready"' in connection.recv(4096)
-        yield connection
+    with ThreadPoolExecutor(1) as pool:
+        talking = pool.submit(talk)
+        try:
+            yield
+        finally:
+            is_over.set()
+    assert 0 < talking.result() < SERVED_WITHIN_S
 
 
 def close_code(connection: socket.socket) -> int:
@@ -136,7 +108,7 @@ def request_body(server: Server) -> bytes:
 
 
 def handshake(server: Server) -> bytes:
-    return UPGRADE.encode()[:-2] + b"X-Filler: " + b"a" * 500
+    return UPGRADE[:-2] + b"X-Filler: " + b"a" * 500
 
 
 @pytest.mark.parametrize(
@@ -222,7 +194,7 @@ def test_a_stranger_may_not_send_more_than_a_token(bounded: Server) -> None:
 
 def test_a_whole_first_frame_over_that_limit_is_refused_as_well(bounded: Server) -> None:
     with upgraded(bounded) as stranger:
-        stranger.sendall(frame(TEXT, json.dumps({"type": "auth", "token": "x" * 17_000}).encode()))
+        stranger.sendall(json_frame({"type": "auth", "token": "x" * 17_000}))
         assert close_code(stranger) == 1009
 
 
@@ -234,10 +206,10 @@ def test_pings_before_the_token_count_as_well(bounded: Server) -> None:
 
 def test_large_frames_may_follow_the_token_at_once(bounded: Server) -> None:
     conversations = {f"{'none':-<60}{number}": 0 for number in range(300)}
-    subscribe = json.dumps({"type": "subscribe", "conversations": conversations}).encode()
+    subscribe = json_frame({"type": "subscribe", "conversations": conversations})
     assert len(subscribe) > 16 * 1024
     with upgraded(bounded) as client:
-        client.sendall(auth_frame(bounded) + frame(TEXT, subscribe))
+        client.sendall(auth_frame(bounded) + subscribe)
         answered = b""
         while b'"subscribed"' not in answered:
             answered += client.recv(65_536)
@@ -252,7 +224,9 @@ def test_a_message_of_endless_fragments_is_refused(bounded: Server) -> None:
 
 
 def test_a_client_that_answers_no_ping_is_closed_and_one_that_does_stays(bounded: Server) -> None:
-    with signed_in(bounded) as deaf, client_of_a_library(bounded) as alive:
+    with signed_in(bounded) as deaf, connect(f"ws://127.0.0.1:{bounded.http_port}/v1/ws") as alive:
+        alive.send(json.dumps({"type": "auth", "token": bounded.token("ana")}))
+        assert json.loads(alive.recv(20))["type"] == "ready"
         assert close_code(deaf) == 1011
         wait_for(lambda: listeners(bounded, "ws") == 1)
         assert alive.ping().wait(20)
@@ -272,18 +246,16 @@ def fill_stream(server: Server) -> None:
 
 
 STALLED = pytest.mark.parametrize(("kind", "open_one"), [("sse", stalled_stream), ("ws", stalled_websocket)])
-OpenOne = Callable[[Server], socket.socket]
+OpenOne = Callable[..., socket.socket]
 
 
 @STALLED
 def test_a_stream_ends_with_its_token_although_its_client_does_not_read(
-    tmp_path: Path, kind: str, open_one: OpenOne, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, kind: str, open_one: OpenOne
 ) -> None:
     with serving(tmp_path) as server:
-        token = server.token
-        monkeypatch.setattr(server, "token", lambda user: token(user, TTL_S if user == "bruno" else 3600))
         expires_at = time.monotonic() + TTL_S
-        with closing(open_one(server)) as stalled:
+        with closing(open_one(server, TTL_S)) as stalled:
             wait_for(lambda: listeners(server, kind) == 1)
             fill_stream(server)
             assert time.monotonic() < expires_at - 1.1, "the machine is too slow for this"

@@ -16,15 +16,12 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.e2e.test_abuse import GROWTH_MAX, MIB, get_text, push, resident_bytes, wait_until_closed
+from tests.support.metrics import GROWTH_MAX, MIB, cuts, listeners, resident_bytes, wait_for
+from tests.support.raw_http import ask, push, stalled_stream, wait_until_closed
+from tests.support.raw_websocket import PING, UPGRADE, frame, stalled_websocket
 from tests.support.server import Server, running
 
 EMPTY_ANSWER_BYTES_MAX = 100
-UPGRADE = (
-    "GET /v1/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-    "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
-)
 
 
 @pytest.fixture
@@ -35,32 +32,12 @@ def bounded(tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
-def ask(server: Server, path: str, user: str = "bruno", accept: str = "*/*", more: str = "") -> socket.socket:
-    """A connection on which that was asked."""
-    connection = socket.create_connection(("127.0.0.1", server.http_port), 20)
-    head = f"GET /v1{path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token(user)}\r\nAccept: {accept}\r\n"
-    connection.sendall(f"{head}{more}\r\n".encode())
-    return connection
-
-
 @contextmanager
 def signed_in(server: Server) -> Iterator[ClientConnection]:
     with connect(f"ws://127.0.0.1:{server.http_port}/v1/ws") as client:
         client.send(json.dumps({"type": "auth", "token": server.token("bruno")}))
         assert json.loads(client.recv(20))["type"] == "ready"
         yield client
-
-
-def listeners(server: Server, kind: str) -> int:
-    text = get_text(server, "/metrics").partition(f'recado_feed_listeners{{kind="{kind}"}} ')[2]
-    return int(float(text.split()[0]))
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.02)
 
 
 # What is on the wire
@@ -88,7 +65,7 @@ def test_a_connection_polls_again_and_again(bounded: Server) -> None:
 
 def test_a_websocket_is_never_compressed_and_answers_pings(bounded: Server) -> None:
     with socket.create_connection(("127.0.0.1", bounded.http_port), 20) as connection:
-        connection.sendall(UPGRADE.encode())
+        connection.sendall(UPGRADE)
         answer = connection.recv(4096).lower()
         assert b" 101 " in answer
         assert b"deflate" not in answer
@@ -134,24 +111,10 @@ def test_a_frame_over_the_limit_is_closed_with_1009(bounded: Server) -> None:
 def test_pings_without_reading_the_pongs_take_no_memory(bounded: Server) -> None:
     before = resident_bytes(bounded)
     with socket.create_connection(("127.0.0.1", bounded.http_port), 20) as connection:
-        connection.sendall(UPGRADE.encode())
+        connection.sendall(UPGRADE)
         assert b" 101 " in connection.recv(4096)
-        push(connection, (bytes([0x89, 0x80 | 125]) + bytes(4) + b"x" * 125) * 500, 100 * MIB)
+        push(connection, frame(PING, b"x" * 125) * 500, 100 * MIB)
         assert resident_bytes(bounded) - before < GROWTH_MAX
-
-
-def stalled_stream(server: Server) -> socket.socket:
-    return ask(server, "/events", accept="text/event-stream")
-
-
-def stalled_websocket(server: Server) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", server.http_port), 20)
-    connection.sendall(UPGRADE.encode())
-    connection.recv(4096)
-    for frame in ({"type": "auth", "token": server.token("bruno")}, {"type": "subscribe", "conversations": "*"}):
-        payload = json.dumps(frame).encode()
-        connection.sendall(bytes([0x81, 0x80 | 126]) + len(payload).to_bytes(2, "big") + bytes(4) + payload)
-    return connection
 
 
 @pytest.mark.parametrize(("kind", "open_one"), [("sse", stalled_stream), ("ws", stalled_websocket)])
@@ -167,7 +130,7 @@ def test_a_client_that_reads_nothing_costs_little_and_is_cut(
         wait_for(lambda: listeners(bounded, kind) == 0)
         assert resident_bytes(bounded) - before < GROWTH_MAX
         wait_until_closed(stalled, 20)
-    assert 'recado_http_connections_cut_total{limit="http_stall_s"} 1' in get_text(bounded, "/metrics")
+    assert cuts(bounded, "http_stall_s") == 1
 
 
 # Resuming
@@ -194,8 +157,8 @@ def streamed(server: Server, after: int) -> Iterator[int]:
 def over_websocket(server: Server, after: int) -> Iterator[int]:
     with signed_in(server) as client:
         client.send(json.dumps({"type": "subscribe", "conversations": {"order": after}}))
-        for frame in client:
-            if (told := json.loads(frame))["type"] == "event":
+        for text in client:
+            if (told := json.loads(text))["type"] == "event":
                 yield told["event"]["seq"]
     raise ConnectionError
 

@@ -3,10 +3,11 @@
 import asyncio
 from typing import Any
 
+import jwt
 import pytest
 from starlette.types import Message
 
-from tests.http.conftest import API_KEY, FEED_LIMITS, SETTINGS, World, bearer
+from tests.http.conftest import API_KEY, FEED_LIMITS, SECRET, SETTINGS, World, bearer
 from tests.http.streams import TIMEOUT_S, OpenSocket, connected, scope_of
 
 ORDER = "/v1/conversations/order-4711"
@@ -51,6 +52,15 @@ async def test_each_conversation_goes_on_after_its_own_seq(order: World) -> None
         for frame in frames:
             seqs[frame["conversation"]].append(frame["event"]["seq"])
         assert seqs == {"order-4711": [8, 9], "other": list(range(1, 10))}
+
+
+async def test_a_subscription_to_nothing_more_is_answered_so_that_a_page_can_tell_whether_it_lives(
+    order: World,
+) -> None:
+    async with connected(order.app) as client:
+        await signed_in(order, client)
+        await client.subscribe("*")
+        assert await client.subscribe({}) == {"type": "subscribed", "conversations": {}}
 
 
 async def test_everything_with_a_cursor_goes_on_after_it(order: World) -> None:
@@ -162,6 +172,23 @@ async def test_nothing_is_answered_before_a_good_token(order: World, first: dict
     async with connected(order.app) as client:
         client.put(first)
         assert await client.close_code() == 4401
+    assert order.feed.counts["ws"] == 0
+
+
+async def test_an_acknowledgement_is_of_a_conversations_id(order: World) -> None:
+    async with connected(order.app) as client:
+        await signed_in(order, client)
+        await client.subscribe("*")
+        client.put({"type": "ack", "conversation": "a/b", "seq": 1})
+        told = await client.get()
+        assert (told["type"], told["code"], told["conversation"]) == ("error", "invalid", "a/b")
+
+
+async def test_a_token_that_never_expires_is_as_good_as_any(order: World) -> None:
+    token = jwt.encode({"sub": "bruno", "exp": 1e308}, SECRET, algorithm="HS256")
+    async with connected(order.app) as client:
+        await client.sign_in(token)
+        await client.subscribe("*")
     assert order.feed.counts["ws"] == 0
 
 

@@ -33,12 +33,12 @@ from recado.mqtt.packets import (
 from recado.mqtt.properties import PropertyId
 from recado.mqtt.reason_codes import ReasonCode
 from tests.support.connection import Login, Session, next_event
+from tests.support.metrics import MIB, resident_bytes
 from tests.support.paho_python import PahoPython
 from tests.support.raw_mqtt import RawClient
-from tests.support.server import Server
+from tests.support.server import Server, running
 
 KEPT = {PropertyId.SESSION_EXPIRY_INTERVAL: 3600}
-MIB = 1024 * 1024
 BODY = "x" * 16_000
 FLOOD = 1_500  # 24 MB
 WARM_UP = 100
@@ -232,19 +232,11 @@ def test_promise_5_nothing_leaks(server: Server, closer: ExitStack) -> None:
     assert next_publish(stranger)["user"] == "dora", "and adding a member disconnects nobody"
 
 
-def resident_bytes(server: Server) -> int:
-    return int(Path(f"/proc/{server.pid}/statm").read_text(encoding="ascii").split()[1]) * 4096
-
-
 @pytest.fixture
 def small_cache(tmp_path: Path) -> Iterator[Server]:
     """A server whose writer remembers little of its database, which would fill memory with what was written."""
-    server = Server.serve(tmp_path, f"--limit.write_cache_bytes_max={MIB}")
-    try:
-        server.start()
+    with running(Server.serve(tmp_path, f"--limit.write_cache_bytes_max={MIB}")) as server:
         yield server
-    finally:
-        server.close()
 
 
 def test_promise_6_one_slow_thing_stays_alone(small_cache: Server, closer: ExitStack) -> None:
@@ -269,12 +261,8 @@ def test_promise_6_one_slow_thing_stays_alone(small_cache: Server, closer: ExitS
 @pytest.fixture
 def bounded(tmp_path: Path) -> Iterator[Server]:
     """A server with small limits, given on its command line."""
-    server = Server.serve(tmp_path, *(f"--limit.{name}={number}" for name, number in SMALL.items()))
-    try:
-        server.start()
+    with running(Server.serve(tmp_path, *(f"--limit.{name}={number}" for name, number in SMALL.items()))) as server:
         yield server
-    finally:
-        server.close()
 
 
 def test_promise_7_every_limit_has_a_name_and_a_number(bounded: Server, closer: ExitStack) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.app.brokers import Broker
 from tests.broker.certificates import Certificate
 from tests.support.connection import Login
+from tests.support.metrics import resident_bytes
 from tests.support.server import free_ports
 
 
@@ -48,8 +49,7 @@ class BrokerProcess(Broker):
 
     @property
     def resident_bytes(self) -> int:
-        pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+        return resident_bytes(self)
 
     @property
     def cpu_s(self) -> float:

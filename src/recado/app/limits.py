@@ -20,17 +20,21 @@ class HttpLimits:
     request_bytes_max: int
     """A whole HTTP request body."""
     http_connections_max: int
-    """HTTP connections at a time; one more is answered 503."""
+    """HTTP connections at a time; one more is answered 503, and closed."""
+    http_pipelined_max: int
+    """Requests of one connection that wait for the answers before them."""
     http_idle_s: int
     """How long an HTTP connection may stay open with nothing to do."""
     http_head_bytes_max: int
-    """A request's line and headers."""
+    """A request's line and headers, with what may follow a body in chunks."""
+    http_headers_max: int
+    """Headers of a request, with those that may follow a body in chunks."""
     http_head_s: int
     """From a connection's opening, or a request's first byte, to the end of its headers."""
     http_body_s: int
     """From there to the end of its body."""
     http_stall_s: int
-    """How long a client may take nothing of its answer."""
+    """How long a client may take nothing of its answer, also of one after which the connection closes."""
     http_buffer_bytes_max: int
     """Bytes that may wait in an HTTP connection's or a WebSocket's buffer before nothing more is written."""
     wait_max_s: int
@@ -44,13 +48,15 @@ class HttpLimits:
     ws_auth_bytes_max: int
     """What a WebSocket's client may send up to the end of that frame."""
     ws_close_s: int
-    """From the server's close frame to the client's, which ends the connection."""
+    """From a close frame, of whichever side, to the end of the connection."""
     ws_ping_s: int
-    """From one ping to the next, and from a ping to the latest moment for its pong."""
+    """From one ping to the next; a client that sends nothing in between has gone."""
     ws_frame_bytes_max: int
     """A WebSocket message of a client."""
     ws_fragments_max: int
     """Fragments of one such message."""
+    ws_control_rate_max: int
+    """Pings and pongs of one WebSocket's client a second."""
     ws_conversations_max: int
     """Conversations that one WebSocket follows by name."""
     token_ttl_s_max: int
@@ -99,7 +105,9 @@ DEFAULT = Limits(
         streams_per_user_max=100,
         streams_max=12_000,
         stream_page=50,
+        stream_page_bytes_max=64 * 1024,
         stream_signals_max=50,
+        stream_closed_max=1_000,
         feed_cache_entries_max=10_000,
     ),
     broker=BrokerLimits(
@@ -126,6 +134,7 @@ DEFAULT = Limits(
         topic_bytes_max=1_024,
         topic_aliases_max=100,
         sessions_max=100_000,
+        sessions_per_user_max=100,
         session_expiry_max_s=30 * 24 * 3600,
         queue_messages_max=10_000,
         queue_bytes_max=16 * 1024 * 1024,
@@ -149,6 +158,7 @@ DEFAULT = Limits(
         pending_sends_per_user_max=5_000,
         batch_writes_max=1_000,
         pending_reads_max=2_000,
+        pending_reads_per_user_max=500,
         reader_threads=2,
         write_cache_bytes_max=32 * 1024 * 1024,
         logs_in_memory_max=10_000,
@@ -160,8 +170,10 @@ DEFAULT = Limits(
     http=HttpLimits(
         request_bytes_max=128 * 1024,
         http_connections_max=20_000,
+        http_pipelined_max=20,
         http_idle_s=75,
         http_head_bytes_max=32 * 1024,
+        http_headers_max=100,
         http_head_s=10,
         http_body_s=30,
         http_stall_s=60,
@@ -175,6 +187,7 @@ DEFAULT = Limits(
         ws_ping_s=30,
         ws_frame_bytes_max=128 * 1024,
         ws_fragments_max=1_000,
+        ws_control_rate_max=100,
         ws_conversations_max=1_000,
         token_ttl_s_max=30 * 24 * 3600,
         token_ttl_s_default=3600,
@@ -201,6 +214,7 @@ STANDALONE = replace(
         wildcard_levels_max=4_000,
         topic_levels_max=64,
         topic_bytes_max=65_535,
+        sessions_per_user_max=10_000,
     ),
 )
 

@@ -4,6 +4,8 @@ The JSON is the same bytes on every transport: compact UTF-8, `seq` first, absen
 the host application itself acted. Clients ignore fields and types that they do not know (DESIGN §4).
 """
 
+from collections.abc import Iterable
+
 import msgspec
 
 _encode = msgspec.json.Encoder().encode
@@ -69,6 +71,22 @@ class Committed(msgspec.Struct, frozen=True):
 def encode_event(event: Event) -> bytes:
     """The event's JSON, as every transport carries it."""
     return _encode(event)
+
+
+def encoded_size(event: Event) -> int:
+    """In bytes of that JSON: a body of control characters is six times as long there."""
+    return len(_encode(event))
+
+
+def count_within(sizes: Iterable[int], bytes_max: int) -> int:
+    """How many entries of these sizes one page may have; one at least."""
+    count = size = 0
+    for each in sizes:
+        size += each
+        if count and size > bytes_max:
+            break
+        count += 1
+    return count
 
 
 def is_sent_by(encoded: bytes, seq: int, user: str) -> bool:

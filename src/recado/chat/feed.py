@@ -8,10 +8,11 @@ and all deadlines are on one wheel.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import NamedTuple
 
-from recado.chat.errors import ChatError, Forbidden, RateLimited, Unavailable, no_such_conversation
-from recado.chat.event import CONVERSATION_ERASED, Committed, encode_event
+from recado.chat.errors import Forbidden, RateLimited, Unavailable, no_such_conversation
+from recado.chat.event import CONVERSATION_ERASED, Committed, count_within, encode_event
 from recado.chat.ids import check_id
 from recado.chat.listener import Kind, Listener
 from recado.chat.membership import MembershipCache
@@ -25,6 +26,7 @@ Recent = Callable[[str, int, int], tuple[Entries, int] | None]
 _UNKNOWN_END = -1
 _PAST_EVERY_LOG = 2**53
 _RETRY_AFTER_S = 5
+_YEAR_9999_S = 253_402_300_799  # a token may say what no clock can count to
 
 
 class LogPage(NamedTuple):
@@ -59,7 +61,8 @@ class Feed:
         self._recent = recent
         self._listeners: dict[str, set[Listener]] = {}
         self._ends: OrderedDict[str, int] = OrderedDict()
-        self._have_everything: OrderedDict[str, int] = OrderedDict()
+        self._readings = count(1)
+        self._caught_up_at: OrderedDict[str, int] = OrderedDict()
         self._is_closed = False
         self.counts: dict[Kind, int] = {"poll": 0, "sse": 0, "ws": 0}
         self.refused: dict[str, int] = {"held_polls_per_user_max": 0, "streams_per_user_max": 0, "streams_max": 0}
@@ -68,7 +71,7 @@ class Feed:
     # recado.ports.Broker
 
     def publish(self, committed: Sequence[Committed]) -> None:
-        ends, have_everything, listeners = self._ends, self._have_everything, self._listeners
+        ends, caught_up_at, listeners = self._ends, self._caught_up_at, self._listeners
         for entry in committed:
             if entry.conversation in ends:
                 ends[entry.conversation] = entry.event.seq
@@ -76,17 +79,17 @@ class Feed:
                 ends.pop(entry.conversation, None)
             closed_to = entry.closed_to()
             for user in entry.recipients:
-                have_everything.pop(user, None)
+                caught_up_at.pop(user, None)
                 for listener in listeners.get(user, ()):
                     if user in closed_to:
-                        listener.part(entry)
+                        listener.close_conversation(entry)
                     else:
                         listener.tell(entry)
 
     def signal(self, conversation: str, recipients: frozenset[str], payload: bytes) -> None:
         for user in recipients:
             for listener in self._listeners.get(user, ()):
-                if listener.kind != "poll" and listener.follows(conversation):
+                if listener.is_stream and listener.follows(conversation):
                     self.signals_dropped += not listener.signal(conversation, payload)
 
     async def disconnect(self, user: str) -> None:
@@ -109,7 +112,7 @@ class Feed:
         else:
             mine.add(listener)
         self.counts[kind] += 1
-        if kind != "poll":
+        if listener.is_stream:
             listener.watch()
         return listener
 
@@ -118,7 +121,7 @@ class Feed:
         is_stream = kind != "poll"
         limit = "streams_per_user_max" if is_stream else "held_polls_per_user_max"
         most = limits.streams_per_user_max if is_stream else limits.held_polls_per_user_max
-        if len(mine) >= most and sum((each.kind != "poll") == is_stream for each in mine) >= most:
+        if len(mine) >= most and sum((each.is_stream) == is_stream for each in mine) >= most:
             self.refused[limit] += 1
             what = "streams open" if is_stream else "requests held"
             raise RateLimited(f"a user may have {most} {what} at a time", _RETRY_AFTER_S)
@@ -138,7 +141,7 @@ class Feed:
         """When the caller's token expires, in the loop's time."""
         if principal.expires_at_s is None:
             return float("inf")
-        return self.loop.time() + principal.expires_at_s - self._now_ms() / 1000
+        return self.loop.time() + min(principal.expires_at_s, _YEAR_9999_S) - self._now_ms() / 1000
 
     def close(self) -> None:
         """Everybody is answered now: the server stops."""
@@ -151,42 +154,54 @@ class Feed:
     # Reading
 
     async def read(self, user: str, conversation: str, after: int, limit: int) -> LogPage:
-        """The first entries past a seq. Raises NotFound for who is no member, Unavailable."""
+        """The first entries past a seq, of one page. Raises NotFound for who is no member, Unavailable."""
         check_id(conversation, "conversation id")
         if user not in await self._members.members(conversation):
             raise no_such_conversation(conversation)
         if (recent := self._recent(conversation, after, limit)) is not None:
-            return LogPage(*recent)
+            return self._within_page_bytes(*recent)
         if 0 <= (end := self._ends.get(conversation, _UNKNOWN_END)) <= after:
             self._ends.move_to_end(conversation)
             return LogPage((), end)
-        self._ends.setdefault(conversation, _UNKNOWN_END)  # so that a commit meanwhile is noticed
+        reading = self._note_reading(conversation)
         try:
             page = await self.store.events(conversation, user, after, None, limit)
-        except ChatError:
-            self._ends.pop(conversation, None)
+        except BaseException:
+            if reading < 0 and self._ends.get(conversation) == reading:
+                del self._ends[conversation]
             raise
-        if self._ends.get(conversation) == _UNKNOWN_END:
+        if reading < 0 and self._ends.get(conversation) == reading:
             self._ends[conversation] = page.last_seq
-            if len(self._ends) > self.limits.feed_cache_entries_max:
-                self._ends.popitem(last=False)
-        return LogPage([(event.seq, encode_event(event)) for event in page.events], page.last_seq)
+        return self._within_page_bytes([(event.seq, encode_event(event)) for event in page.events], page.last_seq)
+
+    def _note_reading(self, conversation: str) -> int:
+        """The log's end, or a number below 0 for the read that is to find it: a commit meanwhile puts the end in its
+        place, and if it is forgotten and another read begins, that has another number."""
+        reading = self._ends.setdefault(conversation, -next(self._readings))
+        while len(self._ends) > self.limits.feed_cache_entries_max:
+            self._ends.popitem(last=False)
+        return reading
+
+    def _within_page_bytes(self, entries: Entries, last_seq: int) -> LogPage:
+        sizes = (len(payload) for _, payload in entries)
+        return LogPage(entries[: count_within(sizes, self.limits.stream_page_bytes_max)], last_seq)
 
     async def last_seq(self, user: str, conversation: str) -> int:
         """Raises NotFound for who is no member, Unavailable."""
         return (await self.read(user, conversation, _PAST_EVERY_LOG, 1)).last_seq
 
     def in_memory(self, conversation: str, first: int, end: int) -> Entries:
-        """The entries from a seq on and before another, if all are in memory; else none."""
+        """The entries from a seq on and before another, if all are in memory and go into one page; else none."""
         recent = self._recent(conversation, first - 1, end - first) if end > first else None
-        return recent[0] if recent is not None and len(recent[0]) == end - first else ()
+        entries = self._within_page_bytes(*recent).entries if recent is not None else ()
+        return entries if len(entries) == end - first else ()
 
-    def has_everything(self, user: str, cursor: int) -> bool:
+    def is_caught_up(self, user: str, cursor: int) -> bool:
         """Whether it is known that nothing came for the user since that cursor."""
-        return self._have_everything.get(user) == cursor
+        return self._caught_up_at.get(user) == cursor
 
-    def remember_everything(self, user: str, cursor: int) -> None:
+    def note_caught_up(self, user: str, cursor: int) -> None:
         """Nothing is past that cursor for the user: there is a listener of its own, which was told of nothing."""
-        self._have_everything[user] = cursor
-        if len(self._have_everything) > self.limits.feed_cache_entries_max:
-            self._have_everything.popitem(last=False)
+        self._caught_up_at[user] = cursor
+        if len(self._caught_up_at) > self.limits.feed_cache_entries_max:
+            self._caught_up_at.popitem(last=False)

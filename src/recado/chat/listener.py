@@ -6,9 +6,10 @@ what there is with `next`. Signals wait for it in a short list; events are read 
 
 import asyncio
 from collections.abc import Callable
+from copy import copy
 from typing import TYPE_CHECKING, Literal
 
-from recado.chat.errors import Invalid, Unauthenticated
+from recado.chat.errors import Invalid, Unauthenticated, Unavailable
 from recado.chat.event import Committed
 from recado.chat.following import Delivery, Everything, Logs
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["poll", "sse", "ws"]
 _EXPIRED = "the token has expired: get a new one"
+_TOO_FAR_BEHIND = "you were removed from too many conversations since you read: go on where you are"
 
 
 class Listener:
@@ -25,8 +27,19 @@ class Listener:
     since `next` returned: what it returned of them is not to be sent."""
 
     __slots__ = (
-        *("_expires_at", "_farewells", "_feed", "_following", "_signals", "_waiter"),
-        *("cut", "ended", "is_full", "kind", "parted", "slot", "user"),
+        "_expires_at",
+        "_farewells",
+        "_feed",
+        "_following",
+        "_signals",
+        "_waiter",
+        "cut",
+        "ended",
+        "is_full",
+        "kind",
+        "parted",
+        "slot",
+        "user",
     )
 
     def __init__(self, feed: "Feed", user: str, kind: Kind, expires_at: float) -> None:
@@ -65,6 +78,11 @@ class Listener:
         self._wake()
         return begins_at
 
+    @property
+    def is_stream(self) -> bool:
+        """An event stream or a WebSocket: it goes on after what it was sent."""
+        return self.kind != "poll"
+
     def follows(self, conversation: str) -> bool:
         return conversation in self._following
 
@@ -77,10 +95,10 @@ class Listener:
         """Of who follows everything: nothing up to here is missing of what `next` returned."""
         return self._following.cursor() if isinstance(self._following, Everything) else 0
 
-    def remember(self) -> None:
+    def note_caught_up(self) -> None:
         """Of who follows everything and leaves: it had all that there is, if that is so."""
         if isinstance(self._following, Everything):
-            self._following.remember()
+            self._following.note_caught_up()
 
     # What the feed tells
 
@@ -89,14 +107,20 @@ class Listener:
             self._following.tell(entry)
             self._wake()
 
-    def part(self, entry: Committed) -> None:
+    def close_conversation(self, entry: Committed) -> None:
         """From this event on, its last one, the conversation is closed to the user."""
         conversation = entry.conversation
-        if conversation in self._following:
-            self._farewells += self._following.part(entry, is_prompt=not self.is_full)
+        if self.ended is None and conversation in self._following:
+            last = self._following.close_conversation(entry, has_room=not self.is_full)
+            if last is None:
+                return  # the page that is on its way is of after it
+            self._farewells += last
             self._signals = [signal for signal in self._signals if signal.conversation != conversation]
             self.parted.add(conversation)
             self._wake()
+            kept = max(len(self._farewells), len(self.parted), self._following.closed_count)
+            if kept > self._feed.limits.stream_closed_max:
+                self.end(Unavailable(_TOO_FAR_BEHIND))
 
     def signal(self, conversation: str, payload: bytes) -> bool:
         """False if there was no room for it."""
@@ -148,7 +172,9 @@ class Listener:
         if self._has_expired():
             self.end(Unauthenticated(_EXPIRED))
         if self.ended is not None:
-            raise self.ended
+            # A copy: its traceback has the transport's frames, and with them the page that was being sent and this
+            # listener, so that raised itself all of them would stay until the garbage collector comes.
+            raise copy(self.ended)
 
     async def _wait(self, until: float) -> None:
         self._waiter = self._feed.loop.create_future()

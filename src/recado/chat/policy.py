@@ -61,7 +61,11 @@ class FeedLimits:
     """Those of all users."""
     stream_page: int
     """Events that one of them is sent at a time, or that are read for it."""
+    stream_page_bytes_max: int
+    """Bytes of JSON in that, which wait for a client that does not read; one event at least."""
     stream_signals_max: int
     """Signals that wait for one of them to take them."""
+    stream_closed_max: int
+    """Conversations that are closed to the user while one of them does not read on."""
     feed_cache_entries_max: int
     """Ends of logs, and users who have everything, remembered so that asking again costs no read."""

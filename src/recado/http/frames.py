@@ -5,34 +5,38 @@ import msgspec
 from recado.chat.errors import Invalid
 
 
-class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="auth"):
+class _Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
+    pass
+
+
+class Auth(_Frame, frozen=True, tag="auth"):
     """The first frame, and later a newer token of the same user."""
 
     token: str
 
 
-class Subscribe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="subscribe"):
+class Subscribe(_Frame, frozen=True, tag="subscribe"):
     """The seq to go on after, or null for "from now on", by conversation; or "*" for all, past a cursor if given."""
 
     conversations: dict[str, int | None] | str
     cursor: str | None = None
 
 
-class Ack(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="ack"):
+class Ack(_Frame, frozen=True, tag="ack"):
     """Everything up to seq has arrived."""
 
     conversation: str
     seq: int
 
 
-class Read(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="read"):
+class Read(_Frame, frozen=True, tag="read"):
     """Everything up to seq has been read."""
 
     conversation: str
     seq: int
 
 
-class Typing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="typing"):
+class Typing(_Frame, frozen=True, tag="typing"):
     """The user is typing."""
 
     conversation: str

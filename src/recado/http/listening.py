@@ -34,14 +34,14 @@ def listening(door: Door, principal: Principal, kind: Kind, scope: Scope) -> Ite
     listener.cut = extensions.get(CUT)
     leave = partial(listener.end, ClientGone())
     gone.append(leave)
-    if kind != "poll":
+    if listener.is_stream:
         door.chat.presence.connected(listener.user)
     try:
         yield listener
     finally:
         gone.remove(leave)
         door.feed.leave(listener)
-        if kind != "poll":
+        if listener.is_stream:
             door.chat.presence.disconnected(listener.user)
 
 

@@ -55,7 +55,7 @@ async def poll_all(door: Door, asked: Asked[None]) -> Answer:
         deliveries = await _next(listener, until)
         if not deliveries:
             return NOTHING_NEW
-        listener.remember()  # so that the next poll, which comes at once, reads nothing
+        listener.note_caught_up()  # so that the next poll, which comes at once, reads nothing
         events = b",".join(placed(delivery) for delivery in deliveries)
         return _answer(b'{"events":[%b],"cursor":"%d"}' % (events, listener.cursor()))
 

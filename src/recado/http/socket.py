@@ -16,6 +16,7 @@ from recado.chat import actions
 from recado.chat.errors import ChatError, Forbidden, Invalid, NotFound, Unauthenticated
 from recado.chat.feed import Stopping
 from recado.chat.following import Delivery
+from recado.chat.ids import check_id
 from recado.chat.listener import Listener
 from recado.chat.principal import Principal
 from recado.http import metrics
@@ -33,8 +34,6 @@ CLOSE_CODES = {
     "too_large": 4400,
     "unauthenticated": 4401,
     "forbidden": 4403,
-    "not_found": 4404,
-    "conflict": 4409,
     "rate_limited": 4429,
     "unavailable": 1013,
 }
@@ -72,7 +71,7 @@ class Sockets:
 
 async def _close(scope: Scope, send: Send, error: ChatError) -> None:
     metrics.count_refusal(error.code)
-    code = _GOING_AWAY if isinstance(error, Stopping) else CLOSE_CODES[error.code]
+    code = _GOING_AWAY if isinstance(error, Stopping) else CLOSE_CODES.get(error.code, _FAILED)
     reason = error.message.encode()[:_REASON_BYTES_MAX].decode(errors="ignore")
     await _send_close(scope, send, code, reason)
 
@@ -167,6 +166,7 @@ class Socket:
         elif isinstance(frame, Typing):
             await actions.signal_typing(chat, self._principal, conversation)
         else:
+            check_id(conversation, "conversation id")
             actions.check_seq(frame.seq, "seq")
             if self._listener.follows(conversation) and await self._is_member(conversation):
                 chat.receipts.delivered(self._listener.user, conversation, frame.seq, b"")

@@ -25,7 +25,7 @@ _CHUNK_BYTES = 32 * 1024
 
 
 def wants_stream(asked: Asked[None]) -> bool:
-    """Whether the client asks for events, and for nothing that only a page of them has."""
+    """Whether the client asks for events."""
     headers = read_headers(asked.scope)
     return asked.scope["method"] == "GET" and headers.get(b"accept", b"").startswith(b"text/event-stream")
 
@@ -76,7 +76,7 @@ class EventStream:
                 listener.is_full = False
 
     def _chunks(self, listener: Listener, deliveries: list[Delivery]) -> Iterable[bytes]:
-        """What goes out at a time, so that a client that does not read holds up the rest."""
+        """In pieces of about 32 KiB: the next waits until this one is taken, so that a removal still stops it."""
         chunk = bytearray()
         for delivery in deliveries:
             if delivery.conversation not in listener.parted:

@@ -76,6 +76,10 @@ class Transport:
 
     new_reader: Callable[[Server, str, str], Reader]
     new_sender: Callable[[Server, str, str], Sender]
+    tells_seqs: bool
+    """Whether a sender is told its message's seq: a PUBACK does not say it."""
+    has_cursor: bool
+    """Whether everything is resumed at one place, past which a removal is told too; else at seqs."""
 
 
 def cut(fileno: int) -> None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import pytest
 
+from tests.contracts.transports import TRANSPORTS
 from tests.contracts.transports.contract import Reader, Refused
 from tests.contracts.transports.stage import Stage, before_a_marker, events, next_event, seqs
 
@@ -59,10 +60,11 @@ def test_a_removed_member_gets_nothing_by_resuming_and_nothing_from_the_history(
     conversation = stage.conversation(ana, bruno)
     by_name = stage.following(transport, bruno, conversation)
     of_all = stage.following_all(transport, bruno)
-    stage.say(conversation, ana, "1", "2", "3")
+    stage.say(conversation, ana, "1", "2")
     for reader in (by_name, of_all):
         assert seqs(events(reader, 2)) == [1, 2]
         reader.drop()
+    stage.say(conversation, ana, "missed")
     stage.server.host_api.remove_member(conversation, bruno)
     stage.say(conversation, ana, "secret")
     with pytest.raises(Refused, match="not_found"):
@@ -71,7 +73,8 @@ def test_a_removed_member_gets_nothing_by_resuming_and_nothing_from_the_history(
     came = [
         each.content["seq"] for each in before_a_marker(stage, of_all, bruno, ana) if each.conversation == conversation
     ]
-    assert came in ([], [4], [3], [3, 4]), "what had come, and the removal"
+    removal = [4] if TRANSPORTS[transport].has_cursor else []
+    assert came == removal, "and not what was missed before it"
     for after in (None, 0, 2):
         assert refusal(stage.reader(transport, bruno), conversation, after) == "not_found"
     assert stage.server.api(bruno).call("GET", f"/conversations/{conversation}/events").status == 404

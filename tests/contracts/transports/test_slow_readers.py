@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPConnection
 
 from tests.contracts.transports.contract import Reader
 from tests.contracts.transports.stage import Stage, events, next_event, seqs
+from tests.support.metrics import MIB, resident_bytes
 
-MIB = 1024 * 1024
 BODY = "x" * 8_000
 WARM_UP, ALONE, FLOOD = 100, 248, 992
 SENDERS = 4
@@ -25,13 +23,13 @@ def test_who_stops_reading_costs_little_and_holds_up_nobody_and_misses_nothing(
     conversation = stage.conversation(ana, bruno, carla)
     prompt = stage.following_all(transport, carla)
     assert seqs(flood(stage, conversation, ana, prompt, WARM_UP)) == list(range(1, WARM_UP + 1))
-    memory = [resident_bytes(stage)]
+    memory = [resident_bytes(stage.server)]
     flood(stage, conversation, ana, prompt, ALONE)
-    memory.append(resident_bytes(stage))
+    memory.append(resident_bytes(stage.server))
     start = WARM_UP + ALONE
     slow = [stage.following(transport, bruno, conversation), stage.following_all(transport, bruno)]
     came = flood(stage, conversation, ana, prompt, FLOOD)
-    memory.append(resident_bytes(stage))
+    memory.append(resident_bytes(stage.server))
     assert seqs(came) == list(range(start + 1, start + FLOOD + 1)), "the others were served meanwhile"
     # What is stored takes memory too, up to the size of the store's caches.
     extra = (memory[2] - memory[1]) - (memory[1] - memory[0]) * FLOOD / ALONE
@@ -56,15 +54,3 @@ def flood(stage: Stage, conversation: str, user: str, prompt: Reader, count: int
         for each in sending:
             each.result()
     return came
-
-
-def resident_bytes(stage: Stage) -> float:
-    connection = HTTPConnection("127.0.0.1", stage.server.http_port, timeout=20)
-    try:
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-    finally:
-        connection.close()
-    found = re.search(r"^process_resident_memory_bytes (\S+)$", text, re.MULTILINE)
-    assert found, "the metrics do not say what memory is used"
-    return float(found.group(1))
