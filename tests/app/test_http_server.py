@@ -24,9 +24,11 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 from websockets.frames import CloseCode
 
-from recado.app.http_server import BoundedHttpProtocol, BoundedWebSocketProtocol, _HeadWithBody, serving_http
+from recado.app.http_protocol import BoundedHttpProtocol, _HeadWithBody
+from recado.app.http_server import serving_http
 from recado.app.limits import DEFAULT, Limits
 from recado.app.websocket_pacing import PacedWebSocketProtocol
+from recado.app.websocket_protocol import BoundedWebSocketProtocol
 from recado.broker.deadlines import Deadlines
 from recado.http.listening import GONE
 from tests.support.raw_websocket import CLOSE, CONTINUATION, TEXT, UPGRADE, frame

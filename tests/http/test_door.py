@@ -30,7 +30,6 @@ ORDER = "/v1/conversations/order-4711"
         f"{ORDER}/messages/1/body",
         "/v1/conversations/a%2Fb",
         "/v1/event",
-        "/v1/ws",
         "/v1/users/ana/sessions/1",
         "/v1/users",
         "/..%2f..%2fetc/passwd",
@@ -59,6 +58,13 @@ async def test_a_wrong_method_is_refused_with_the_right_ones(
     answer = await order.host(method, path)
     refused(answer, 405, "invalid")
     assert answer.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_the_path_of_the_websocket_tells_who_asks_for_no_upgrade(order: World, method: str) -> None:
+    answer = await order.user("ana")(method, "/v1/ws")
+    refused(answer, 426, "invalid")
+    assert answer.headers["upgrade"] == "websocket"
 
 
 @pytest.mark.parametrize("conversation", ["a%20b", "x" * 65, "caf%C3%A9", "a%00", "a.b", "%FF", "*", "%2B"])

@@ -53,19 +53,20 @@ def compare(
     Parameters
     ----------
     users
-        How many there are while there are messages, in conversations of two.
+        How many there are while there are messages, in conversations of two: 500, or 1,000 with --full.
     period_s
-        Every user sends a message each so many seconds.
+        Every user sends a message each so many seconds: 3, or 5.
     seconds
-        For how long; a whole number of periods.
+        For how long; a whole number of periods: one, or six.
     body_bytes
         The size of each message's text.
     idle_users
-        How many there are while there are none.
+        How many there are while there are none: 200, or as many as open files allow.
     interval_s
-        The keep-alive, and the wait of a long poll, while there are no messages.
+        The keep-alive, and the wait of a long poll, while there are no messages: 5, or 60.
     transport
-        Only this one; may be given again.
+        Only this one; may be given again: polling, long-polling, sse, websocket, mqtt-ws-qos0, -qos1, -qos2,
+        mqtt311-ws-qos1 or mqtt-tcp-qos1.
     full
         Longer, with a keep-alive of 60 s and as many idle users as the machine's limit of open files allows.
     json

@@ -89,7 +89,7 @@ def _messages(comparison: Comparison, figures: dict[str, str]) -> str:
 <p>For one message: its sending, its delivery to the other user and, as other tabs need it, to the sender's
 own page, and whatever the two pages ask in the meantime. Sending is a POST for the first four, and a PUBLISH
 for the others. The fewer messages there are, the more polls and held requests fall on each: that part is
-below, under what nothing costs.</p>
+below, under what an idle minute costs.</p>
 {_table(MESSAGE, rows)}{figures["bytes-per-message"]}{figures["cpu-per-message"]}{figures["latency"]}
 {_meanings(MESSAGE)}
 """
@@ -104,7 +104,7 @@ def _idle(comparison: Comparison, figures: dict[str, str]) -> str:
     counts = sorted({idle.users for each in comparison.transports for idle in each.idle})
     users = " or ".join(f"{count:,}" for count in counts)
     return f"""
-<h2>What nothing costs</h2>
+<h2>What an idle minute costs</h2>
 <p>One user, one minute, no message. Most chats are silent most of the time, so this is most of what they
 cost. The keep-alive, and the wait of a long poll, are {given.interval_s} s. A radio is up for
 {given.radio_tail_s:g} s after the last byte (its tail), and all tabs of a user share one. Measured with

@@ -28,10 +28,10 @@ from recado.http.calls import CALLS, Call
 from recado.http.context import Door
 from recado.http.openapi import describe
 from recado.http.pages import Page, page_answer, read_pages
-from recado.http.refusals import CODE_OF_STATUS, WrongMethod, error_answer, refusal_answer
+from recado.http.refusals import CODE_OF_STATUS, NoUpgrade, WrongMethod, error_answer, refusal_answer
 from recado.http.settings import Access, HttpSettings
-from recado.http.socket import Sockets
 from recado.http.streaming import EventStream
+from recado.http.websocket import Sockets
 
 log = structlog.get_logger("recado.http")
 
@@ -48,7 +48,7 @@ def create_app(
     door.openapi = msgspec.json.encode(describe(CALLS, chat.limits, settings))
     routes: list[BaseRoute] = [Route(path, CallsAt(door, path, calls)) for path, calls in _by_path(CALLS)]
     pages = Pages(read_pages(settings.pages))
-    routes.append(WebSocketRoute(WS_PATH, Sockets(door)))
+    routes += [WebSocketRoute(WS_PATH, Sockets(door)), Route(WS_PATH, NotUpgraded())]
     router = Router([*routes, *extra_routes], redirect_slashes=False, default=pages)
     app: ASGIApp = Guarded(router) if extra_routes else router
     return _with_cors(app, settings.allowed_origins) if settings.allowed_origins else app
@@ -118,6 +118,15 @@ class CallsAt:
 
 def _decoder(call: Call[Any]) -> "msgspec.json.Decoder[Any] | None":
     return None if call.body is None else msgspec.json.Decoder(call.body)
+
+
+class NotUpgraded:
+    """Plain requests to the WebSocket's path."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = refuse(NoUpgrade())
+        await send_answer(send, answer)
+        metrics.count_request(WS_PATH, scope["method"], answer.status)
 
 
 class Pages:

@@ -1,7 +1,7 @@
 """What is refused, as HTTP says it: one table from a chat error's code to a status, and one JSON shape.
 
-`{"error": {"code", "message"}}`. The code is the contract; the status follows from it, except for the two refusals that
-only HTTP knows, `WrongMethod` and `WrongContentType`: they are `invalid` with a status of their own.
+`{"error": {"code", "message"}}`. The code is the contract; the status follows from it, except for the refusals that
+only HTTP knows, `WrongMethod`, `WrongContentType` and `NoUpgrade`: they are `invalid` with a status of their own.
 """
 
 import msgspec
@@ -35,6 +35,13 @@ class WrongContentType(Invalid):
     """The body is declared to be something other than JSON."""
 
 
+class NoUpgrade(Invalid):
+    """A plain request to a path that is a WebSocket."""
+
+    def __init__(self) -> None:
+        super().__init__("this path is a WebSocket: open it with an upgrade")
+
+
 class BodyTooLarge(TooLarge):
     """The whole request body is over its limit, and was not read to its end."""
 
@@ -62,6 +69,8 @@ def status_of(error: ChatError) -> int:
         return 405
     if isinstance(error, WrongContentType):
         return 415
+    if isinstance(error, NoUpgrade):
+        return 426
     return STATUS_OF_CODE.get(error.code, 400)
 
 
@@ -72,6 +81,8 @@ def _headers(error: ChatError) -> tuple[tuple[bytes, bytes], ...]:
         return ((b"retry-after", b"%d" % error.retry_after_s),)
     if isinstance(error, WrongMethod):
         return ((b"allow", error.allowed.encode()),)
+    if isinstance(error, NoUpgrade):
+        return ((b"upgrade", b"websocket"),)
     if isinstance(error, BodyTooLarge):
         return ((b"connection", b"close"),)  # or the server would go on reading what it has refused
     return ()

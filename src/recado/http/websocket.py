@@ -91,6 +91,8 @@ async def _send_close(scope: Scope, send: Send, code: int, reason: str) -> None:
 
 
 class Socket:
+    """One client's connection, from its first frame to its last."""
+
     def __init__(self, door: Door, scope: Scope, receive: Receive, send: Send) -> None:
         self._door = door
         self._scope = scope
