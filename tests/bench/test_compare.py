@@ -118,6 +118,7 @@ REFUSED = [
     (("--users", "3"), "users is an even number of 2 to 5000, as conversations have two, not 3"),
     (("--transport", "carrier-pigeon"), "a transport is one of polling, long-polling,"),
     (("--json", "no/such/folder/figures.json"), "there is no folder"),
+    (("--report", "/proc/report"), "the report cannot be written into /proc/report"),
 ]
 
 

@@ -113,13 +113,13 @@ def _check_outputs(json: Path | None, report: Path | None) -> None:
     if report.exists() and not report.is_dir():
         _fail(f"{report} is no folder: name one that the report may be written into")
     try:
-        report.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        _fail(f"the report cannot be written into {report}: {error.strerror}")
-    try:
         import matplotlib  # noqa: F401
     except ImportError:
         _fail("--report draws with matplotlib, which is not installed: pip install '.[bench]'")
+    try:
+        report.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _fail(f"the report cannot be written into {report}: {error.strerror}")
 
 
 def _compare(given: Parameters) -> Comparison:
