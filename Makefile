@@ -13,10 +13,11 @@ FUZZ_TARGETS := decoder topics connections
 TSC := tests/node/node_modules/.bin/tsc
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check types-web needs bench bench-docs fuzz crash format clean
+.PHONY: help demo production-demo test check types-web needs bench bench-docs fuzz crash format clean
 
 help:
 	@echo "make demo     install into .venv and run a server with a demo conversation: one URL per demo user"
+	@echo "make production-demo  run the article's whole system here: PostgreSQL, SQS, Mosquitto, two API processes, a worker"
 	@echo "make test     install what the tests need, then run every test"
 	@echo "make check    format, lint, types, layers, docs, the statements of MQTT"
 	@echo "make bench    compare the transports on this machine: figures and a page with plots in $(BENCH_REPORT)/"
@@ -27,6 +28,9 @@ help:
 
 demo: .venv/.installed
 	@exec $(BIN)/recado demo
+
+production-demo: .venv/.installed-test
+	@exec $(BIN)/python -m deploy.production_demo
 
 test: needs .venv/.installed-test
 	node --test $(WEB_TESTS)

@@ -4,6 +4,7 @@
     .venv/bin/python benchmarks/chat_load.py --users 1000     and of 1,000 users, each in one of them
     .venv/bin/python benchmarks/chat_load.py --conversations 1 --members 1000
     ... --ws                                                  over WebSocket
+    ... --postgres                                            in PostgreSQL, on the same machine
 
 The load is mqttload's (`cc` builds it), on core 1; the server has core 0. What was committed is counted in the log,
 while mqttload measures, and must agree with what it says was acknowledged; as must deliveries, for every member one.
@@ -95,17 +96,19 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=1, help="messages of a conversation that are under way")
     parser.add_argument("--body-bytes", type=int, default=200)
     parser.add_argument("--ws", action="store_true", help="over WebSocket instead of TCP")
+    parser.add_argument("--postgres", action="store_true", help="in PostgreSQL instead of SQLite")
     asked = parser.parse_args()
     if asked.seconds < 2:
         parser.error("--seconds must be at least 2")
     users = [f"u{n}" for n in range(asked.users)] or [ONE_USER]
     names = range(asked.conversations)
-    with own_server() as server:
+    with own_server(asked.postgres) as server:
         server.fill({f"{n:08d}": members_of(n, asked.members, users) for n in names})
         server.start()
         figures = measure(asked, server, load_command(asked, server, users))
     check(figures, asked.members)
-    shape = {"transport": "ws" if asked.ws else "tcp", "users": len(users)}
+    database = "postgres" if asked.postgres else "sqlite"
+    shape = {"transport": "ws" if asked.ws else "tcp", "database": database, "users": len(users)}
     print(json.dumps({**shape, **figures}))
     print(
         f"{asked.conversations} conversations of {asked.members}, {len(users)} user(s): "

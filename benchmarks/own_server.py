@@ -15,7 +15,6 @@ import resource
 import secrets
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -28,8 +27,7 @@ from pathlib import Path
 import jwt
 
 from benchmarks.idle import resident_bytes
-from recado.adapters.store.sqlite import SqliteStore
-from recado.app.limits import DEFAULT
+from benchmarks.own_database import Database, PostgresServer, SqliteFile
 from recado.ports import NewConversation, NewMessage
 
 SERVER_CORE, CLIENT_CORE = 0, 1
@@ -44,20 +42,23 @@ Message = tuple[str, str, str, str]
 
 
 @contextmanager
-def own_server() -> Iterator[OwnServer]:
-    """A server that is not started yet; at the end of the block it is stopped, and its database removed."""
-    keep_to(CLIENT_CORE)
+def own_server(on_postgres: bool = False) -> Iterator[OwnServer]:
+    """A server that is not started yet; at the end of the block it is stopped, and its database removed. A PostgreSQL
+    server may use both cores."""
     gc.disable()  # a pause of the client's is none of the server's
     _, files_max = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files_max, files_max))
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".benchmark-") as folder:
-        server = OwnServer(Path(folder))
+        database = PostgresServer(Path(folder)) if on_postgres else SqliteFile(Path(folder))
+        keep_to(CLIENT_CORE)
+        server = OwnServer(Path(folder), database)
         try:
             yield server
             server.check_log()
             server.tell_of_waiting()
         finally:
             server.end()
+            database.close()
 
 
 def keep_to(core: int) -> None:
@@ -67,10 +68,10 @@ def keep_to(core: int) -> None:
 
 
 class OwnServer:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: Database) -> None:
         self.folder = folder
         self.http_port, self.mqtt_port, self.ws_port = free_ports(3)
-        self._database = folder / "recado.db"
+        self._database = database
         self._log = folder / "server.log"
         self._secret = secrets.token_urlsafe(32)
         self._process: subprocess.Popen[bytes] | None = None
@@ -93,10 +94,11 @@ class OwnServer:
         assert self._process is None, "the server has the database"
         asyncio.run(_fill(self._database, conversations, messages))
 
-    def start(self) -> None:
+    def start(self, options: Sequence[str] = ()) -> None:
+        """`options` are more of the command's."""
         ports = {"--http-port": self.http_port, "--mqtt-port": self.mqtt_port, "--ws-port": self.ws_port}
         flags = [f"{flag}={port}" for flag, port in ports.items()]
-        command = [sys.executable, "-m", "recado", "serve", f"--database=sqlite:///{self._database}", *flags]
+        command = [sys.executable, "-m", "recado", "serve", f"--database={self._database.url}", *flags, *options]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RECADO_")}
         environment["RECADO_SECRET"] = self._secret
         self._started_at = time.monotonic()
@@ -144,14 +146,10 @@ class OwnServer:
 
     def committed(self) -> int:
         """Events in its database, as another process sees them."""
-        return self._number("SELECT sum(last_seq) FROM conversations")
+        return self._database.number("SELECT sum(last_seq) FROM conversations")
 
     def last_seq(self, conversation: str) -> int:
-        return self._number("SELECT last_seq FROM conversations WHERE id = ?", conversation)
-
-    def _number(self, query: str, *parameters: str) -> int:
-        with closing(sqlite3.connect(f"file:{self._database}?mode=ro", uri=True)) as db:
-            return int(db.execute(query, parameters).fetchone()[0])
+        return self._database.number(f"SELECT last_seq FROM conversations WHERE id = '{conversation}'")
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -169,8 +167,8 @@ class OwnServer:
                 return False
 
 
-async def _fill(database: Path, conversations: Mapping[str, Sequence[str]], messages: Iterable[Message]) -> None:
-    store = SqliteStore.open(database, DEFAULT.store)
+async def _fill(database: Database, conversations: Mapping[str, Sequence[str]], messages: Iterable[Message]) -> None:
+    store = await database.open()
     now = int(time.time() * 1000)
     created = (
         store.put_conversation(NewConversation(name, list(members), None, None, None, now))

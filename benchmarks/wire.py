@@ -6,10 +6,10 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
-from benchmarks.own_server import OwnServer
 from recado.mqtt.codec import Decoder, encode
 from recado.mqtt.packets import (
     MQTT_5,
@@ -28,6 +28,16 @@ PACKET_BYTES_MAX = 1 << 20
 TIMEOUT_S = 30
 TRANSPORTS = ["tcp", "ws"]
 KEPT: Properties = {PropertyId.SESSION_EXPIRY_INTERVAL: 3600}
+
+
+class Where(Protocol):
+    """A server, and what a user's password is there."""
+
+    @property
+    def mqtt_port(self) -> int: ...
+    @property
+    def ws_port(self) -> int: ...
+    def token(self, user: str) -> str: ...
 
 
 class Wire:
@@ -60,7 +70,7 @@ class Wire:
 
     async def connect(
         self,
-        server: OwnServer,
+        server: Where,
         transport: str,
         user: str,
         client_id: str,
@@ -74,7 +84,7 @@ class Wire:
         assert connack.reason_code == 0, connack
         return connack
 
-    async def _open(self, server: OwnServer, transport: str) -> None:
+    async def _open(self, server: Where, transport: str) -> None:
         if transport == "tcp":
             loop = asyncio.get_running_loop()
             tcp, _ = await loop.create_connection(lambda: _TcpClient(self), "127.0.0.1", server.mqtt_port)
@@ -120,7 +130,7 @@ class BlockingClient:
 
     def __init__(
         self,
-        server: OwnServer,
+        server: Where,
         user: str,
         clean_start: bool = True,
         properties: Properties = EMPTY_PROPERTIES,
@@ -138,7 +148,7 @@ class BlockingClient:
         assert connack.reason_code == 0, connack
         self.session_present = connack.session_present
 
-    def _open(self, server: OwnServer) -> None:
+    def _open(self, server: Where) -> None:
         self.socket.connect(("127.0.0.1", server.mqtt_port))
 
     def send(self, packet: Packet) -> None:
@@ -174,6 +184,6 @@ def check_granted(packet: Packet) -> None:
     assert packet.reason_codes == [1], packet
 
 
-def _connect_packet(server: OwnServer, user: str, client_id: str, clean_start: bool, properties: Properties) -> Connect:
+def _connect_packet(server: Where, user: str, client_id: str, clean_start: bool, properties: Properties) -> Connect:
     password = server.token(user).encode()
     return Connect(client_id, MQTT_5, clean_start, 0, username=user, password=password, properties=properties)

@@ -23,7 +23,7 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.own_server import OwnServer, own_server
-from benchmarks.wire import BlockingClient, check_granted
+from benchmarks.wire import BlockingClient, Where, check_granted
 from recado.mqtt.codec import encode, puback_bytes
 from recado.mqtt.packets import MQTT_5, Puback, Publish
 from recado.mqtt.properties import PropertyId, read_variable_byte_integer
@@ -42,7 +42,7 @@ class Frame(NamedTuple):
 class WebSocketClient(BlockingClient):
     """`receive_frame` gives the next WebSocket frame as it is on the wire."""
 
-    def _open(self, server: OwnServer) -> None:
+    def _open(self, server: Where) -> None:
         self._bytes = bytearray()
         self.socket.connect(("127.0.0.1", server.ws_port))
         key = base64.b64encode(secrets.token_bytes(16)).decode()

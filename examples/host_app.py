@@ -34,6 +34,8 @@ RECADO = os.environ.get("RECADO_URL", "http://127.0.0.1:8000")
 API_KEY = os.environ["RECADO_API_KEY"]
 SELLER = "bruno"
 SHOP = "shop"  # the shop itself takes part in every order's conversation, as a user of this name
+NAMES = {"ana": "Ana Souza", SELLER: "Bruno Lima", SHOP: "The shop"}  # a real one has them from its own users
+HEAD = f'<!doctype html><link rel="icon" href="{escape(RECADO)}/favicon.svg">'
 
 numbers = count(time.time_ns() // 1_000_000)  # by the clock, so that a restart uses no number twice
 
@@ -69,13 +71,16 @@ def home(request: Request) -> Response:
     orders = [(talk["metadata"]["order"], talk["unread_count"]) for talk in talks if "order" in talk["metadata"]]
     rows = (f'<li><a href="/orders/{order}?user={user}">Order {order}</a>, {new} unread' for order, new in orders)
     buy = f'<form method="post" action="/orders?user={user}"><button>Buy a mug</button></form>'
-    return HTMLResponse(f"<!doctype html><h1>Shop</h1><p>You are {user}.</p>{buy}<ul>{''.join(rows)}</ul>")
+    return HTMLResponse(f"{HEAD}<h1>Shop</h1><p>You are {NAMES.get(user, user)}.</p>{buy}<ul>{''.join(rows)}</ul>")
 
 
 def place_order(request: Request) -> Response:
-    """An order is placed: open its conversation and greet the buyer. Both calls may be repeated after a failure."""
+    """An order is placed: open its conversation and greet the buyer. Every call may be repeated after a failure."""
     buyer, number = user_of(request), next(numbers)
-    about = {"members": sorted({buyer, SELLER, SHOP}), "subject": f"Order {number}", "metadata": {"order": number}}
+    members = sorted({buyer, SELLER, SHOP})
+    for user in members:
+        recado("PUT", f"users/{user}", {"name": NAMES.get(user)})
+    about = {"members": members, "subject": f"Order {number}", "metadata": {"order": number}}
     recado("PUT", f"conversations/order-{number}", about)
     received = {"id": "received", "body": "Order received. Bruno is packing it."}
     recado("POST", f"conversations/order-{number}/messages", received, user=SHOP)
@@ -85,7 +90,7 @@ def place_order(request: Request) -> Response:
 def order_page(request: Request) -> Response:
     user, number = order_of(request)
     return HTMLResponse(
-        f'<!doctype html><body data-recado="{escape(RECADO)}" data-order="{number}" data-user="{user}">'
+        f'{HEAD}<body data-recado="{escape(RECADO)}" data-order="{number}" data-user="{user}">'
         f'<h1>Order {number}</h1><p><a href="/?user={user}">Your orders</a></p><ul id="messages"></ul>'
         '<form id="write"><input name="body" aria-label="Message" autocomplete="off"><button>Send</button></form>'
         '<p id="state" role="status"></p><script type="module" src="/order_page.js"></script>'

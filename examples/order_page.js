@@ -22,8 +22,8 @@ function draw(change) {
   const log = client.conversations.get(conversation);
   if (log && document.visibilityState === "visible") client.markRead(conversation, log.cursor);
   const shown = (log?.events ?? []).filter(({ type }) => type === undefined);
-  const lines = shown.map(({ from, body }) => `${from}: ${body}`);
-  for (const { body, status } of client.outbox.of(conversation)) lines.push(`${client.me}: ${body} (${status})`);
+  const lines = shown.map(({ from, body }) => `${client.people.called(from)}: ${body}`);
+  for (const { body, status } of client.outbox.of(conversation)) lines.push(`${client.people.called(client.me)}: ${body} (${status})`);
   messages.replaceChildren(...lines.map(line));
 }
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Python: a browser, a proxy, the MQTT clients of others, Node.js and its packages.
+# Installs what the tests need beside Python: a browser, a proxy, a database server, the brokers and the MQTT clients of
+# others, Node.js and its packages.
 # As root on Debian or Ubuntu it installs what is missing; elsewhere it names what is missing and exits 1.
 # Running it again when all is there does nothing. It never leaves a service running.
 set -euo pipefail
@@ -7,6 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/node"
 export PATH="$PATH:/usr/sbin:/sbin"
 
 has() { command -v "$1" >/dev/null; }
+has_postgresql() { has postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; }
 node_is_recent() { has node && node -e 'process.exit(parseInt(process.versions.node) >= 18 ? 0 : 1)'; }
 
 missing_packages() {
@@ -16,6 +18,8 @@ missing_packages() {
   has nginx || echo nginx
   node_is_recent || echo nodejs
   has npm || echo npm
+  has_postgresql && has psql || echo postgresql
+  has rabbitmq-server || echo rabbitmq-server
   # Playwright's own Node.js, which comes with its Python package, is linked against it.
   ldconfig -p | grep -q 'libatomic\.so\.1' || echo libatomic1
 }
@@ -31,17 +35,26 @@ install_packages() {
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq </dev/null
   apt-get install -y -qq --no-install-recommends "$@" </dev/null
-  for service in mosquitto nginx; do
-    if [[ " $* " == *" $service "* && -d /run/systemd/system ]]; then
-      systemctl disable --quiet --now "$service"
-    fi
+  if [ -d /run/systemd/system ]; then
+    disable_services "$@"
+  fi
+}
+
+# Nor at the next start of the machine. Debian's rabbitmq-server brings epmd, which names Erlang's nodes, as a service.
+disable_services() {
+  local package
+  for package in "$@"; do
+    case "$package" in
+      mosquitto | nginx | postgresql) systemctl disable --quiet --now "$package" ;;
+      rabbitmq-server) systemctl disable --quiet --now rabbitmq-server epmd.service epmd.socket ;;
+    esac
   done
 }
 
 report_missing() {
   echo "The tests need what is not here, or too old: $*." >&2
   echo "On Debian and Ubuntu: sudo apt-get install $*" >&2
-  echo "Elsewhere: Chromium, nginx, Mosquitto with its command line clients, and Node.js 18 or newer with npm, on the PATH; libatomic." >&2
+  echo "Elsewhere: Chromium, nginx, PostgreSQL 15 or newer with psql, RabbitMQ, Mosquitto with its command line clients, and Node.js 18 or newer with npm, on the PATH; libatomic." >&2
   exit 1
 }
 

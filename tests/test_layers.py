@@ -21,11 +21,15 @@ LAYERS = [
     ("recado.mqtt", "mqtt"),
     ("recado.chat.actions*", "chat actions"),
     ("recado.chat.feed", "chat actions"),
+    ("recado.chat.jobs", "chat actions"),
     ("recado.chat.following", "chat actions"),
     ("recado.chat.listener", "chat actions"),
     ("recado.chat.membership", "chat actions"),
+    ("recado.chat.people", "chat actions"),
     ("recado.chat.presence", "chat actions"),
     ("recado.chat.receipts", "chat actions"),
+    ("recado.chat.stages", "chat actions"),
+    ("recado.chat.subscription", "chat actions"),
     ("recado.chat.wheel", "chat actions"),
     ("recado.chat", "chat rules"),
     ("recado.ports", "ports"),
@@ -74,7 +78,7 @@ DRIVER_LAYERS = {"adapters", "adapters/broker"}
 DRIVERS = {
     *("aiosqlite", "apsw", "asyncpg", "psycopg", "psycopg2", "sqlalchemy", "sqlite3"),
     *("aio_pika", "aiobotocore", "boto3", "botocore", "kafka", "nats", "pika", "redis"),
-    *("aiohttp", "aiomqtt", "gmqtt", "httpx", "paho", "pywebpush", "requests"),
+    *("aiohttp", "aiomqtt", "gmqtt", "httpx", "opentelemetry", "paho", "pywebpush", "requests"),
 }
 
 

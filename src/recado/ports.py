@@ -146,6 +146,99 @@ class Circle(NamedTuple):
     members: frozenset[str]
 
 
+class Sink(NamedTuple):
+    """Where events go behind the commit. A job of it is due `delay_ms` after its event: so long, who may be faster than
+    the worker has time to settle it first."""
+
+    name: str
+    messages_only: bool = False
+    delay_ms: int = 0
+
+
+class Job(NamedTuple):
+    """What one sink has to do about one entry of a log. It never has the body: whoever runs it reads the log."""
+
+    sink: str
+    conversation: str
+    seq: int
+
+
+class Claim(NamedTuple):
+    """A job that one worker has, until its lease expires. `attempt` counts the claims of the job, from 1: it tells this
+    claim from a later one."""
+
+    job: Job
+    attempt: int
+
+
+class Wanted(NamedTuple):
+    """What a worker asks for: the jobs of these sinks that are due at `now`; of each conversation and sink the first
+    `lane_jobs_max` that are not settled, up to one that is not due, and none if one has a lease. `only` names the
+    conversations and sinks to look at; None for all."""
+
+    sinks: Sequence[str]
+    now: int
+    lease_ms: int
+    lanes_max: int
+    lane_jobs_max: int
+    only: Sequence[tuple[str, str]] | None = None
+
+
+class JobEvent(NamedTuple):
+    """What a job is about, as the log has it now. `recipients` are those members who may have it: not who joined later
+    nor who has gone since, but with the subject of its own removal."""
+
+    event: Event
+    recipients: frozenset[str]
+
+
+class JobView(msgspec.Struct, frozen=True):
+    """A job as operators see it. `state` is waiting, claimed or dead. Times are ms since the epoch; `due_at` is when it
+    may run next, or when its lease expires."""
+
+    sink: str
+    conversation: str
+    seq: int
+    state: str
+    attempt: int
+    created_at: int
+    due_at: int
+    error: str | None
+
+
+class JobCount(NamedTuple):
+    """How many jobs of a sink are in a state, and when the oldest of them was made."""
+
+    sink: str
+    state: str
+    jobs: int
+    oldest_at: int
+
+
+class JobFilter(NamedTuple):
+    """Which jobs an operator means; None leaves it open."""
+
+    sink: str | None = None
+    state: str | None = None
+    conversation: str | None = None
+    seq: int | None = None
+
+
+class PushSubscription(msgspec.Struct, frozen=True):
+    """Where a browser wants to be called (RFC 8030), and the keys to encrypt for it (RFC 8291), in base64url."""
+
+    endpoint: str
+    p256dh: str
+    auth: str
+
+
+class PushTarget(NamedTuple):
+    """One subscription of one user, who is to be called."""
+
+    user: str
+    subscription: PushSubscription
+
+
 class ConversationPage(NamedTuple):
     """`next_cursor` is None on the last page, else what to pass to get the next one."""
 
@@ -228,8 +321,93 @@ class Store(Protocol):
     async def membership(self, conversation: str) -> Membership:
         """Raises NotFound."""
 
+    # Users, and the pages that they have open
+
+    async def put_user(self, user: str, name: str | None) -> None:
+        """What the user is called, None for nothing but its id."""
+
+    async def names(self, users: Sequence[str]) -> dict[str, str]:
+        """What those of them are called who have a name."""
+
+    async def set_muted(self, conversation: str, user: str, muted: bool) -> bool:
+        """Whether the member is to be called for this conversation; True if that is new. Raises NotFound."""
+
+    async def note_page(self, user: str, page: str, visible: bool | None, at: int, until: int, pages_max: int) -> None:
+        """At `at` the user has this page open, on its screen or hidden, until then; None: no more. Of more than
+        `pages_max` pages of a user those that end first are forgotten, and so are some of anybody's that have ended."""
+
+    async def pages(self, users: Sequence[str], now: int) -> dict[str, bool]:
+        """Those of the users who have a page open; True for who has one on its screen."""
+
+    async def put_push_subscription(self, user: str, subscription: PushSubscription, at: int, most: int) -> bool:
+        """True if it is new. An endpoint belongs to the user who named it last. Raises TooLarge above `most`."""
+
+    async def delete_push_subscription(self, user: str | None, endpoint: str) -> None:
+        """Forget it; with a user, only if it is the user's."""
+
+    async def push_targets(self, conversation: str, seq: int, recipients: Sequence[str]) -> list[PushTarget]:
+        """The subscriptions of those of the recipients who are members, have not muted the conversation and have not
+        read as far as `seq`."""
+
+    # Jobs, which are written with the events that cause them, for the sinks that the store was opened with
+
+    on_jobs: Callable[[], None]
+    """Called on the event loop when there may be jobs that nobody has claimed, whichever process made them."""
+
+    async def claim_jobs(self, wanted: Wanted) -> list[Claim]:
+        """Claim what is wanted, each conversation's jobs of a sink one after the other, in order of seq. What another
+        process is claiming at the moment is left to it."""
+
+    async def extend_claims(self, claims: Sequence[Claim], until: int) -> None:
+        """Their leases expire then; skips those that have been claimed again since."""
+
+    async def release_claims(self, claims: Sequence[Claim]) -> None:
+        """They were not tried: they wait again, and this attempt does not count."""
+
+    async def settle_jobs(self, jobs: Sequence[Job]) -> None:
+        """They are done, whoever has claimed them: nothing is left of them."""
+
+    async def put_off_job(self, claim: Claim, due_at: int | None, error: str) -> None:
+        """It failed: it is due again then; None: it is a dead letter, and stands in nobody's way. Skips one that has
+        been claimed again since."""
+
+    async def next_job_at(self, sinks: Sequence[str]) -> int | None:
+        """When the first job that nobody is at is due, or a lease expires; None if there is no job."""
+
+    async def lane_due_at(self, sink: str, conversation: str) -> int | None:
+        """When the first job of one sink in one conversation is due, or its lease expires; None if there is no job."""
+
+    async def job_events(self, conversation: str, first: int, last: int) -> list[JobEvent]:
+        """The entries of a range, in order of seq. Of an erased conversation there is the one that ended it, if
+        it is in the range."""
+
+    async def unqueued_jobs(self, sinks: Sequence[str], now: int, queued_before: int, limit: int) -> list[Job]:
+        """Jobs that are due at `now`, or whose lease has expired, and that no queue has been given since they were; and
+        those that none has been given since `queued_before`, unless that is 0. The oldest first; none that is dead."""
+
+    async def note_queued(self, jobs: Sequence[Job], at: int) -> None:
+        """A queue has been given them."""
+
+    async def lead(self) -> bool:
+        """Whether this is the one process, of all with this store, that is to do what one is enough for. Once it is,
+        it is until it ends or loses the store; then another one is."""
+
+    async def list_jobs(self, which: JobFilter, limit: int) -> list[JobView]:
+        """The oldest first."""
+
+    async def count_jobs(self) -> list[JobCount]: ...
+
+    async def retry_jobs(self, which: JobFilter, at: int) -> int:
+        """Dead ones and those that wait are due at once, as if never tried; returns how many."""
+
+    async def drop_jobs(self, which: JobFilter) -> int:
+        """Forget those that nobody has claimed; returns how many."""
+
     async def ping(self) -> None:
         """Returns if a write would be tried now; raises Unavailable."""
+
+    async def stop(self) -> None:
+        """Refuse what is asked for from now on, and return once what was accepted is settled."""
 
     async def close(self) -> None:
         """Finish the writes that were accepted, then let go of the files."""
@@ -246,3 +424,58 @@ class Broker(Protocol):
 
     async def disconnect(self, user: str) -> None:
         """End the user's connections now, and the sessions that would outlive them."""
+
+
+class Queue(Protocol):
+    """What tells workers that there are jobs. The store's row is the truth: what a queue loses or tells twice, in
+    whatever order, costs only time."""
+
+    async def next(self) -> "Sequence[tuple[str, str]] | None":
+        """Wait until there may be jobs. Returns the (sink, conversation) pairs to look at, or None for all."""
+
+    def done(self, lane: tuple[str, str], due_in_ms: int | None) -> None:
+        """Of this pair everything is settled that was claimed; or some is due again in so long."""
+
+    def busy(self, lane: tuple[str, str]) -> None:
+        """A worker is still at it: nobody else needs to look."""
+
+    async def close(self) -> None: ...
+
+
+class SinkHandler(Protocol):
+    """Where the events of one sink go."""
+
+    async def deliver(self, conversation: str, entry: JobEvent) -> None:
+        """Bring it there; it may have been there already, as a worker can die before it has settled the job. What
+        comes of one conversation comes in order. Raises TryLater or GiveUp; another error is a TryLater."""
+
+    async def close(self) -> None: ...
+
+
+class Push(Protocol):
+    """A service that wakes a device."""
+
+    async def push(self, subscription: PushSubscription, notice: bytes, topic: str) -> None:
+        """Hand the notice over for delivery; one that waits there with the same topic is replaced. Raises PushGone if
+        the subscription is no more, TryLater, GiveUp."""
+
+
+class TryLater(Exception):
+    """It may go better later, after `retry_after_s` if a time was named. The text says what failed, and has no body and
+    no token."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class GiveUp(Exception):
+    """It will never go better."""
+
+
+class PushGone(Exception):
+    """The subscription has ended."""
+
+
+class Unusable(Exception):
+    """What a setting names cannot be used: the text says why, and what to do, in one line and without a password."""

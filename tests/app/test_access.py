@@ -113,7 +113,7 @@ def test_a_token_that_was_good_once_is_refused_when_it_has_expired(
         {"exp": [1]},
         {"exp": float("inf")},
         {"exp": float("nan")},
-        {"nbf": later()},
+        pytest.param({"nbf": later()}, id="nbf"),
     ],
     ids=str,
 )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import cast
 
 import pytest
 
@@ -19,69 +18,9 @@ from recado.chat.event import MEMBER_REMOVED, Committed, Event
 from recado.chat.membership import MembershipCache
 from recado.chat.presence import Presence
 from recado.chat.principal import Principal
-from recado.ports import Circle, Membership, Store
+from recado.ports import Store
 from tests.chat.conftest import NOW, RecordingBroker
-
-GRACE_S = 10
-TRIO = frozenset({"ana", "bruno", "carla"})
-
-
-@dataclass
-class OneTimer:
-    due: float
-    callback: Callable[[], object]
-    is_cancelled: bool = False
-
-    def cancel(self) -> None:
-        self.is_cancelled = True
-
-
-@dataclass
-class Clock:
-    """A loop's clock that stands still until the test moves it."""
-
-    now_s: float = 1_000.0
-    timers: list[OneTimer] = field(default_factory=list)
-
-    def time(self) -> float:
-        return self.now_s
-
-    def now_ms(self) -> int:
-        return int(self.now_s * 1000)
-
-    def call_later(self, delay: float, callback: Callable[[], object], /) -> OneTimer:
-        self.timers.append(OneTimer(self.now_s + delay, callback))
-        return self.timers[-1]
-
-    def pass_s(self, seconds: float) -> None:
-        self.now_s += seconds
-        due = [each for each in self.timers if each.due <= self.now_s and not each.is_cancelled]
-        self.timers = [each for each in self.timers if each.due > self.now_s and not each.is_cancelled]
-        for each in due:
-            each.callback()
-
-
-class CircleStore:
-    """Everybody's circle is `circle`; a read ends when the test says so, or at once if `is_open`."""
-
-    def __init__(self) -> None:
-        self.circle = Circle("c", TRIO)
-        self.asked: list[str] = []
-        self.reads: list[asyncio.Future[None]] = []
-        self.is_open = True
-        self.members = TRIO
-
-    async def circles(self, user: str, conversations_max: int, members_max: int) -> list[Circle]:
-        self.asked.append(user)
-        read: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.reads.append(read)
-        if self.is_open:
-            read.set_result(None)
-        await read
-        return [self.circle]
-
-    async def membership(self, conversation: str) -> Membership:
-        return Membership(self.members, 1)
+from tests.chat.presences import ANA_CAME, GRACE_S, TRIO, CircleStore, Clock, told, turns
 
 
 @pytest.fixture
@@ -109,25 +48,6 @@ async def presence(
     presence.close()
 
 
-async def turns() -> None:
-    """Let everything run that can."""
-    for _ in range(20):
-        await asyncio.sleep(0)
-
-
-async def told(broker: RecordingBroker) -> list[tuple[set[str], dict[str, Any]]]:
-    """What has been signalled since this was last asked, without what is the same in each."""
-    await turns()
-    signals = [(set(recipients), json.loads(payload)) for _, recipients, payload in broker.signals]
-    broker.signals.clear()
-    for _, signal in signals:
-        assert signal.pop("type") == "presence"
-    return signals
-
-
-ANA_CAME = ({"bruno"}, {"from": "ana", "online": True})
-
-
 async def test_the_first_connection_is_told_to_those_who_are_there_and_no_other(
     presence: Presence, broker: RecordingBroker
 ) -> None:
@@ -138,7 +58,7 @@ async def test_the_first_connection_is_told_to_those_who_are_there_and_no_other(
     presence.connected("ana")
     presence.disconnected("ana")
     assert await told(broker) == [], "another tab"
-    assert presence.online(["ana", "carla", "bruno"]) == ["ana", "bruno"]
+    assert await presence.online(["ana", "carla", "bruno"]) == {"ana", "bruno"}
     assert len(presence) == 2
 
 
@@ -149,7 +69,7 @@ async def test_a_page_that_is_reloaded_is_no_news(presence: Presence, broker: Re
     for _ in range(3):
         presence.disconnected("ana")
         clock.pass_s(GRACE_S - 0.1)
-        assert presence.online(["ana"]) == ["ana"]
+        assert await presence.online(["ana"]) == {"ana"}
         presence.connected("ana")
         assert await told(broker) == []
     clock.pass_s(GRACE_S)
@@ -167,7 +87,7 @@ async def test_who_stays_away_is_offline_after_the_grace_and_was_last_seen_befor
     went = clock.now_ms()
     clock.pass_s(GRACE_S)
     assert await told(broker) == [({"bruno"}, {"from": "ana", "online": False, "last_seen": went})]
-    assert presence.online(["ana", "bruno"]) == ["bruno"]
+    assert await presence.online(["ana", "bruno"]) == {"bruno"}
     presence.connected("ana")
     assert await told(broker) == [ANA_CAME]
 

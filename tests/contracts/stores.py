@@ -1,21 +1,22 @@
-"""The adapters of the Store port, each opened in a folder of the test's own, and the words to tell the contract in.
+"""The adapters of the Store port, each opened on a database of the test's own, and the words to tell the contract in.
 
 A store adapter is added by one line in ADAPTERS. Its limits are small on purpose: what is kept in memory is evicted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
+from recado.adapters.store.postgres.store import PostgresStore
 from recado.adapters.store.sqlite import SqliteStore
 from recado.app.limits import DEFAULT
 from recado.chat.conversation import ConversationView
 from recado.chat.event import Committed, Event, encode_event
-from recado.ports import Changed, MessageChange, NewConversation, NewMessage, Sent, Store
+from recado.ports import Changed, MessageChange, NewConversation, NewMessage, Sent, Sink, Store
 
 UNREAD_COUNT_MAX = 5
 MEMBERS_MAX = 100
@@ -35,31 +36,53 @@ SQLITE_LIMITS = replace(
 )
 
 
-def open_sqlite(folder: Path) -> Store:
-    return SqliteStore.open(folder / "recado.db", SQLITE_LIMITS)
+POSTGRES_LIMITS = replace(
+    DEFAULT.postgres,
+    pending_writes_max=2_000,
+    batch_writes_max=100,
+    pending_reads_max=2_000,
+    read_connections=2,
+    logs_in_memory_max=2,
+    unread_count_max=UNREAD_COUNT_MAX,
+    page_bytes_max=1024 * 1024,
+    erase_rows_max=ERASE_ROWS_MAX,
+    follow_page=3,
+)
 
 
-ADAPTERS: dict[str, Callable[[Path], Store]] = {"sqlite": open_sqlite}
+async def open_sqlite(path: str, sinks: Sequence[Sink]) -> Store:
+    return SqliteStore.open(Path(path), SQLITE_LIMITS, sinks)
+
+
+async def open_postgres(url: str, sinks: Sequence[Sink]) -> Store:
+    return await PostgresStore.open(url, POSTGRES_LIMITS, sinks)
+
+
+Open = Callable[[str, Sequence[Sink]], Awaitable[Store]]
+"""Opens the database at a path or a URL."""
+NewDatabase = Callable[[], Awaitable[str]]
+"""Makes an empty one."""
+ADAPTERS: dict[str, Open] = {"sqlite": open_sqlite, "postgres": open_postgres}
 
 
 @dataclass
 class Shelf:
     """Where one adapter keeps its data. What was committed, over all openings, is in `committed`."""
 
-    open_store: Callable[[Path], Store]
-    folder: Path
+    open_store: Open
+    database: str
     committed: list[Committed] = field(default_factory=list)
     opened: list[Store] = field(default_factory=list)
 
-    def open(self) -> Store:
-        store = self.open_store(self.folder)
+    async def open(self, sinks: Sequence[Sink] = ()) -> Store:
+        store = await self.open_store(self.database, sinks)
         store.on_committed = self._on_committed
         self.opened.append(store)
         return store
 
-    async def reopen(self) -> Store:
+    async def reopen(self, sinks: Sequence[Sink] = ()) -> Store:
         await self.close()
-        return self.open()
+        return await self.open(sinks)
 
     async def close(self) -> None:
         for store in self.opened:

@@ -57,7 +57,7 @@ async def test_concurrent_retries_return_the_first_event_and_take_no_seq(store: 
 
 
 async def test_a_retry_gets_the_first_event_for_ever_even_after_a_restart_with_another_body(shelf: Shelf) -> None:
-    store = shelf.open()
+    store = await shelf.open()
     await create(store, "ana", "bruno")
     first = await send(store, "ana", "k1", "first", at=5_000)
     await send(store, "bruno", "k2")
@@ -262,7 +262,7 @@ async def test_creating_again_with_a_stranger_is_a_conflict_and_changes_nothing(
 async def test_metadata_comes_back_byte_for_byte(shelf: Shelf) -> None:
     text = '{ "b" : 1.0, "a":[1e3,\t12345678901234567890123],"é":"\\u00e9\\ud83d\\ude00", "b":null }'.encode()
     other = text.replace(b"null", b"  true")
-    store = shelf.open()
+    store = await shelf.open()
     await store.put_conversation(new_conversation("c", ["ana"], metadata=text))
     await store.put_conversation(new_conversation("c", ["ana"], metadata=other))
 
@@ -277,7 +277,7 @@ async def test_metadata_comes_back_byte_for_byte(shelf: Shelf) -> None:
 
 
 async def test_members_are_listed_in_the_order_of_joining_also_after_leaving(shelf: Shelf) -> None:
-    store = shelf.open()
+    store = await shelf.open()
     await create(store, "carla", "ana", "bruno")
     assert await store.remove_member("c", "carla", None, 2_000)
     assert await store.put_member("c", "davi", None, 3_000, MEMBERS_MAX)
@@ -346,7 +346,7 @@ async def test_a_new_member_has_nothing_unread(store: Store) -> None:
 
 
 async def test_what_was_accepted_before_closing_is_committed_and_afterwards_nothing_is(shelf: Shelf) -> None:
-    store = shelf.open()
+    store = await shelf.open()
     await create(store, "ana")
 
     accepted = [asyncio.ensure_future(store.append_message(message("ana", f"m{n}"))) for n in range(200)]

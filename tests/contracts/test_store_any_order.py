@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -25,8 +23,8 @@ from recado.chat.event import (
     USER_ERASED,
     Event,
 )
-from recado.ports import MessageChange, Store
-from tests.contracts.stores import ADAPTERS, PAGE, UNREAD_COUNT_MAX, Shelf, message, new_conversation
+from recado.ports import MessageChange
+from tests.contracts.stores import ADAPTERS, PAGE, UNREAD_COUNT_MAX, NewDatabase, Shelf, message, new_conversation
 
 CONVERSATIONS = st.sampled_from(["a", "b", "c"])
 USERS = st.sampled_from(["ana", "bruno", "carla"])
@@ -93,21 +91,17 @@ def entry_of(event: Event) -> Entry:
 
 
 class StoreMachine(RuleBasedStateMachine):
-    open_store: Callable[[Path], Store]
+    new_shelf: Callable[[], Coroutine[Any, Any, Shelf]]
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner()
-        self.shelf = Shelf(type(self).open_store, Path(self.folder.name))
-        self.store = self.runner.run(self._opened())
+        self.shelf = self.runner.run(type(self).new_shelf())
+        self.store = self.runner.run(self.shelf.open())
         self.expected: dict[str, Expected] = {}
         self.erased: dict[str, Expected] = {}
         self.bodies = 0
         self.now = 0
-
-    async def _opened(self) -> Store:
-        return self.shelf.open()
 
     def call(self, method: str, *arguments: Any) -> Any:
         async def called() -> Any:
@@ -314,11 +308,12 @@ class StoreMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.runner.run(self.shelf.close())
         self.runner.close()
-        self.folder.cleanup()
 
 
-@pytest.mark.parametrize("adapter", sorted(ADAPTERS))
-def test_any_order_of_calls_leaves_the_store_as_a_model_of_lists_says(adapter: str) -> None:
-    machine = type("Machine", (StoreMachine,), {"open_store": staticmethod(ADAPTERS[adapter])})
+def test_any_order_of_calls_leaves_the_store_as_a_model_of_lists_says(adapter: str, new_database: NewDatabase) -> None:
+    async def new_shelf() -> Shelf:
+        return Shelf(ADAPTERS[adapter], await new_database())
+
+    machine = type("Machine", (StoreMachine,), {"new_shelf": staticmethod(new_shelf)})
     few = settings(max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(machine, settings=few)

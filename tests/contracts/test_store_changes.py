@@ -25,7 +25,7 @@ BOTH = frozenset({"ana", "bruno"})
 
 
 async def test_an_edited_message_reads_with_its_new_body_and_the_edit_is_an_event(shelf: Shelf) -> None:
-    store = shelf.open()
+    store = await shelf.open()
     await create(store, "ana", "bruno")
     await send(store, "ana", "k1", "old")
 
@@ -60,7 +60,7 @@ async def test_an_edit_that_is_read_later_shows_the_body_that_its_message_has_no
 
 
 async def test_a_deleted_message_leaves_its_entry_without_a_body(shelf: Shelf) -> None:
-    store = shelf.open()
+    store = await shelf.open()
     await create(store, "ana", "bruno")
     await send(store, "ana", "k1", "gone")
     await send(store, "bruno", "k1", "stays")
@@ -92,7 +92,7 @@ async def test_what_is_so_already_is_no_event_and_answers_the_messages_own_entry
 
 
 async def test_a_retried_send_gets_the_entry_as_it_is_now_and_never_makes_it_anew(shelf: Shelf) -> None:
-    store = shelf.open()
+    store = await shelf.open()
     await create(store, "ana", "bruno")
     await send(store, "ana", "k1", "old")
 

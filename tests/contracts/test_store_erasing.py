@@ -73,7 +73,7 @@ def calls_on(store: Store) -> list[Callable[[], Awaitable[object]]]:
 
 
 async def test_an_erased_conversation_is_unknown_to_every_call_for_ever(shelf: Shelf) -> None:
-    store = shelf.open()
+    store = await shelf.open()
     await create(store, "ana", "bruno")
     await create(store, "ana", "bruno", conversation="other")
     await send_many(store, SEVERAL_CHUNKS)
@@ -139,7 +139,7 @@ async def test_sends_that_come_with_the_erasure_are_in_the_log_before_it_or_refu
 
 
 async def test_an_erasure_that_a_stop_interrupted_hides_everything_at_once_and_is_finished_later(shelf: Shelf) -> None:
-    store = shelf.open()
+    store = await shelf.open()
     await create(store, "ana", "bruno")
     await send_many(store, SEVERAL_CHUNKS)
 
@@ -174,7 +174,7 @@ async def test_it_is_told_at_once_that_bodies_are_gone_of_which_no_event_tells_y
 
 
 async def test_an_erased_persons_messages_become_deleted_entries_everywhere(shelf: Shelf) -> None:
-    store = shelf.open()
+    store = await shelf.open()
     await create(store, "ana", "bruno")
     await send(store, "ana", "k1", "mine")
     await send(store, "bruno", "k1", "his")
@@ -262,7 +262,7 @@ async def test_an_erased_persons_ids_stay_taken_and_the_person_may_come_back(sto
 
 
 async def test_a_persons_erasure_that_a_stop_interrupted_is_finished_later_with_its_event(shelf: Shelf) -> None:
-    store = shelf.open()
+    store = await shelf.open()
     await create(store, "ana", "bruno")
     await send_many(store, SEVERAL_CHUNKS)
 
@@ -292,7 +292,7 @@ async def test_a_conversation_that_is_erased_while_a_person_is_leaves_nothing_to
 
 
 async def test_messages_older_than_a_time_become_deleted_entries_and_nobody_is_told(shelf: Shelf) -> None:
-    store = shelf.open()
+    store = await shelf.open()
     await create(store, "ana", "bruno")
     for n in range(SEVERAL_CHUNKS):
         await send(store, "ana", str(n), at=2_000 + n)

@@ -73,7 +73,7 @@ async def test_each_position_in_a_page_is_where_one_can_go_on(store: Store) -> N
 
 
 async def test_without_a_position_it_says_where_it_is_now_and_no_more(shelf: Shelf) -> None:
-    store = shelf.open()
+    store = await shelf.open()
     await create(store, "ana", "bruno")
     await send(store, "ana", "old")
     position = await now(store, "bruno")
@@ -88,7 +88,7 @@ async def test_without_a_position_it_says_where_it_is_now_and_no_more(shelf: She
 
 
 async def test_a_position_that_nothing_has_reached_is_refused(shelf: Shelf) -> None:
-    store = shelf.open()
+    store = await shelf.open()
     await create(store, "ana", "bruno")
     await send(store, "ana", "m")
     position = await now(store, "ana")
@@ -135,7 +135,7 @@ async def test_who_comes_back_gets_what_happens_from_then_on(store: Store) -> No
 
 
 async def test_an_erased_conversation_vanishes_and_positions_still_only_grow(shelf: Shelf) -> None:
-    store = shelf.open()
+    store = await shelf.open()
     await create(store, "ana", "bruno", "carla")
     await create(store, "ana", "bruno", conversation="d")
     await send(store, "ana", "m")
@@ -161,7 +161,7 @@ async def test_an_erased_user_has_nothing_left_there(store: Store) -> None:
 
 
 async def test_what_is_committed_has_growing_positions_in_each_and_over_all_logs(shelf: Shelf) -> None:
-    store = shelf.open()
+    store = await shelf.open()
     await create(store, "ana", "bruno")
     await create(store, "ana", "bruno", conversation="d")
     await asyncio.gather(

@@ -26,7 +26,7 @@ BOTH = frozenset({"ana", "bruno"})
 
 
 async def test_a_read_cursor_moves_forward_and_never_back(shelf: Shelf) -> None:
-    store = shelf.open()
+    store = await shelf.open()
     await create(store, "ana", "bruno")
     await send_many(store, 4)
 
@@ -249,7 +249,7 @@ async def test_a_body_comes_back_as_it_went_in(shelf: Shelf) -> None:
         "\u202e\u200b",
         "1",
     ]
-    store = shelf.open()
+    store = await shelf.open()
     await create(store, "ana")
     for n, body in enumerate(bodies):
         await send(store, "ana", str(n), body)

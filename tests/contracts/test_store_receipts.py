@@ -23,7 +23,7 @@ async def receipts(store: Store, viewer: str | None = None) -> list[Receipt]:
 
 
 async def test_a_cursor_of_delivery_moves_forward_and_never_back(shelf: Shelf) -> None:
-    store = shelf.open()
+    store = await shelf.open()
     await create(store, "ana", "bruno")
     for n in range(4):
         await send(store, "ana", str(n))

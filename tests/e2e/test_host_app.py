@@ -133,14 +133,14 @@ def test_a_message_from_the_buyer_appears_on_the_sellers_order_page_without_a_re
     order = shop.place_order("ana")
     ana, bruno = open_order(order, "ana"), open_order(order, "bruno")
     for page in (ana, bruno):
-        expect_line(page, "shop: Order received. Bruno is packing it.")
+        expect_line(page, "The shop: Order received. Bruno is packing it.")
     mark = uuid.uuid4().hex
     bruno.evaluate("mark => { window.mark = mark }", mark)
 
     say(ana, "<b>Is it blue?</b>")
-    expect_line(bruno, "ana: <b>Is it blue?</b>")
+    expect_line(bruno, "Ana Souza: <b>Is it blue?</b>")
     say(bruno, "It is.")
-    expect_line(ana, "bruno: It is.")
+    expect_line(ana, "Bruno Lima: It is.")
 
     assert bruno.evaluate("() => window.mark") == mark
 
@@ -151,7 +151,7 @@ def test_an_order_is_still_there_after_the_shop_was_restarted(shop: Shop, open_o
     shop.start()
     assert shop.place_order("ana") != order
     assert order in shop.call("GET", "/?user=ana")[1]
-    expect_line(open_order(order, "ana"), "shop: Order received. Bruno is packing it.")
+    expect_line(open_order(order, "ana"), "The shop: Order received. Bruno is packing it.")
 
 
 def test_the_shop_gives_no_token_for_another_users_order(shop: Shop) -> None:

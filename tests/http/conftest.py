@@ -21,6 +21,7 @@ from recado.chat.event import Committed, encode_event
 from recado.chat.feed import Feed
 from recado.chat.membership import MembershipCache
 from recado.http import HttpSettings, create_app
+from recado.ports import Sink
 
 SECRET = "a secret of the tests that is long enough for HS256"
 API_KEY = "the-key-of-the-host-application-of-the-tests"
@@ -132,8 +133,8 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def open_world(path: Path) -> World:
-    store = SqliteStore.open(path, STORE_LIMITS)
+async def open_world(path: Path, sinks: Sequence[Sink] = ()) -> World:
+    store = SqliteStore.open(path, STORE_LIMITS, sinks)
     broker = RecordingBroker()
     members = MembershipCache(store, LIMITS.member_cache_entries_max)
 

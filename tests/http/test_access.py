@@ -43,6 +43,7 @@ def signed_token(secret: str = SECRET, **claims: object) -> str:
         f"Bearer {signed_token(sub='not an id')}",
         f"Bearer {deep_token()}",
     ],
+    ids=range(13),  # a token is another in each process
 )
 async def test_a_caller_without_a_good_credential_is_refused(order: World, authorization: str) -> None:
     caller = Caller(order.app, {})

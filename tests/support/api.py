@@ -68,10 +68,14 @@ class Api:
         return self.call("POST", f"/conversations/{conversation}/messages", message).expect(200, 201)
 
     def history(self, conversation: str) -> list[JsonObject]:
-        """Return the conversation's whole log, page by page."""
+        """Return the conversation's whole log."""
+        return self.history_after(conversation, 0)
+
+    def history_after(self, conversation: str, seq: int) -> list[JsonObject]:
+        """Return the conversation's log past a seq, page by page."""
         events: list[JsonObject] = []
         while True:
-            after = events[-1]["seq"] if events else 0
+            after = events[-1]["seq"] if events else seq
             page = self.call("GET", f"/conversations/{conversation}/events", after=after, limit=PAGE).expect(200)
             events += page["events"]
             if not page["events"] or events[-1]["seq"] >= page["last_seq"]:

@@ -95,4 +95,4 @@ def new_topic() -> str:
 
 
 def new_client_id(user: str) -> str:
-    return f"{user or 'nobody'}-{uuid.uuid4().hex[:8]}"
+    return f"{user or 'nobody'}.{uuid.uuid4().hex[:8]}"

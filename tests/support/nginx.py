@@ -40,6 +40,12 @@ http {{
 """
 
 
+def nginx_program() -> str:
+    executable = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+    assert executable, "no nginx: tests/install_needs.sh installs it"
+    return executable
+
+
 class Nginx:
     """`port` is known before it is started: the server behind it has to be told its public URL."""
 
@@ -67,8 +73,7 @@ class Nginx:
     def start(self, servers: str) -> None:
         assert self._process is None, "already started"
         self._configure(servers)
-        executable = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-        assert executable, "no nginx: tests/install_needs.sh installs it"
+        executable = nginx_program()
         directory = str(self._directory)
         arguments = [executable, "-p", directory, "-c", "nginx.conf", "-e", f"{directory}/error.log"]
         with (self._directory / "error.log").open("ab") as log:

@@ -104,6 +104,14 @@ class PahoPython:
         """Publish at QoS 1 what gets no PUBACK: 3.1.1 has none that refuses."""
         self._client.publish(topic_name, payload, 1)
 
+    def subscribe_unanswered(self, topic_filter: str) -> None:
+        """Subscribe where a refusal ends the connection."""
+        self._client.subscribe(topic_filter, 1)
+
+    def stop_reading(self) -> None:
+        """Its socket stays open."""
+        self._client.loop_stop()
+
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()

@@ -77,6 +77,14 @@ class Server:
         return cls(directory, "serve", (database, *options), {"RECADO_SECRET": SECRET, "RECADO_API_KEY": API_KEY})
 
     @classmethod
+    def node(cls, directory: Path, database: str, *options: str) -> Server:
+        """Return a server that is not started yet, on a database that others may use, too. A URL with a password does
+        not belong on a command line."""
+        environment = {"RECADO_SECRET": SECRET, "RECADO_API_KEY": API_KEY, "RECADO_DATABASE": database}
+        directory.mkdir()
+        return cls(directory, "serve", options, environment)
+
+    @classmethod
     def demo(cls, directory: Path) -> Server:
         """Return a demo that is not started yet; like on a fresh machine, nothing is configured."""
         return cls(directory, "demo", (f"--data={directory / 'data'}",), {})

@@ -16,7 +16,7 @@ export class FakeSocket {
   constructor(server) {
     this.server = server;
     this.readyState = 0;
-    this.reader = new PacketReader();
+    this.reader = new PacketReader(server.version);
     /** every packet that came from the page */
     this.received = [];
     queueMicrotask(() => this.open());
@@ -29,15 +29,25 @@ export class FakeSocket {
   }
 
   send(bytes) {
-    for (const packet of this.reader.push(bytes)) {
+    for (const packet of this.understood(bytes)) {
       this.received.push(packet);
       queueMicrotask(() => this.readyState === 1 && this.server.handle(this, packet));
     }
   }
 
+  /** A server breaks off at what it does not know. */
+  understood(bytes) {
+    try {
+      return this.reader.push(bytes);
+    } catch {
+      queueMicrotask(() => this.drop());
+      return [];
+    }
+  }
+
   /** From the server to the page. */
   push(packet) {
-    this.pushBytes(encode(packet));
+    this.pushBytes(encode(packet, this.server.version));
   }
 
   pushBytes(bytes) {
@@ -46,7 +56,8 @@ export class FakeSocket {
 
   pushEvent(conversation, event) {
     const payload = new TextEncoder().encode(JSON.stringify(event));
-    this.push({ type: "publish", qos: 1, packetId: 1 + (event.seq ?? 0), topicName: `c/${conversation}`, payload });
+    const topicName = this.server.topicOf(conversation);
+    this.push({ type: "publish", qos: 1, packetId: 1 + (event.seq ?? 0), topicName, payload });
   }
 
   /** The network is gone. */
@@ -61,6 +72,9 @@ export class FakeSocket {
 }
 
 export class FakeRecado {
+  /** the protocol level that its MQTT speaks */
+  version = 5;
+
   constructor(user = "ana") {
     this.user = user;
     this.logs = new Map();
@@ -75,6 +89,10 @@ export class FakeRecado {
     /** who is there and how far each has read, as the server says it; undefined: too many members */
     this.online = [];
     this.receipts = [];
+  }
+
+  topicOf(conversation) {
+    return `c/${conversation}`;
   }
 
   get socket() {
@@ -134,7 +152,7 @@ export class FakeRecado {
   /** To the page, as a signal of that conversation. */
   signal(id, content) {
     const payload = new TextEncoder().encode(JSON.stringify(content));
-    this.socket.push({ type: "publish", qos: 0, topicName: `c/${id}/live`, payload });
+    this.socket.push({ type: "publish", qos: 0, topicName: `${this.topicOf(id)}/live`, payload });
   }
 
   handle(socket, packet) {
@@ -178,9 +196,16 @@ export class FakeRecado {
     if (url.pathname === "/v1/conversations") return answer(200, { conversations: this.list(), next_cursor: null });
     const [, , , id, what, seq] = url.pathname.split("/");
     if (!this.logs.get(id)?.members.includes(this.user)) return answer(404, { error: { code: "not_found" } });
+    if (what === "mute") return this.mute(id, method === "PUT");
     if (what === "messages") return this.change(id, Number(seq), JSON.parse(body ?? "{}"));
     return answer(200, what === "events" ? this.events(id, url.searchParams) : this.summary(id));
   };
+
+  mute(id, muted) {
+    if (this.refuseChanges) return answer(this.refuseChanges, { error: { code: "refused", message: "no" } });
+    this.logs.get(id).muted = muted;
+    return { status: 204, ok: true };
+  }
 
   /** What PATCH (with a body) and DELETE do: the entry reads differently, and an event says so. */
   change(id, target, { body }) {
@@ -217,7 +242,7 @@ export class FakeRecado {
   }
 
   summary(id) {
-    const { members, events } = this.logs.get(id);
+    const { members, events, names, muted } = this.logs.get(id);
     const read = this.readUpTo.get(id) ?? 0;
     const unread = events.filter(({ seq, from, type }) => seq > read && from !== this.user && type === undefined);
     const last = events.at(-1) ?? null;
@@ -234,6 +259,8 @@ export class FakeRecado {
       read_up_to: read,
       unread_count: unread.length,
       online: this.online,
+      names,
+      muted,
     };
   }
 

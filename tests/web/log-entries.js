@@ -1,6 +1,7 @@
 /** Conversation logs and their entries, for the tests. */
 
 import { ConversationLog } from "../../src/recado/web/conversation-log.js";
+import { People } from "../../src/recado/web/people.js";
 
 export const message = (seq, from = "bruno") => ({ seq, from, at: seq, id: `m${seq}`, body: `body ${seq}` });
 
@@ -16,6 +17,14 @@ export const summary = (fields) => ({
   online: [],
   ...fields,
 });
+
+/** Whom `me` sees, of whom some have names. */
+export function people(me, names = {}) {
+  const known = new People();
+  known.me = me;
+  known.learn(names);
+  return known;
+}
 
 /** Ana's log of a conversation, after these events. */
 export function logWith(...events) {

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { displayName, linkPieces, snippetOf } from "../../src/recado/web/format.js";
+import { linkPieces, snippetOf } from "../../src/recado/web/format.js";
+import { nameFromId } from "../../src/recado/web/people.js";
 import { timelineRows } from "../../src/recado/web/timeline.js";
+import { people } from "./log-entries.js";
 
 const noon = new Date(2026, 10, 23, 12).getTime();
 const message = (seq, from, minutes = 0) => ({
@@ -12,7 +14,7 @@ const message = (seq, from, minutes = 0) => ({
   id: `m${seq}`,
   body: `b${seq}`,
 });
-const rows = (events, fields = {}) => timelineRows({ events, outbox: [], me: "ana", unreadAfter: null, ...fields });
+const rows = (events, fields = {}) => timelineRows({ events, outbox: [], people: people("ana"), unreadAfter: null, ...fields });
 const kinds = (list) => list.map(({ kind }) => kind);
 
 test("each day begins with its line", () => {
@@ -66,12 +68,26 @@ test("only http and https addresses become links, and the text stays whole", () 
 });
 
 test("a user id that is words is shown as a name, and any other as it is", () => {
-  assert.deepEqual(["ana", "elias_moreira", "user-4711", "McX"].map(displayName), [
+  assert.deepEqual(["ana", "elias_moreira", "user-4711", "McX"].map(nameFromId), [
     "Ana",
     "Elias Moreira",
     "user-4711",
     "McX",
   ]);
+});
+
+test("who has a name is called by it in messages, lines and receipts, the user is You, the host is the shop", () => {
+  const known = people("ana", { ana: "Ana Souza", bruno: "Bruno Lima", carla: "Carla ☕" });
+  const added = { seq: 3, from: "bruno", at: noon, type: "member_added", user: "carla" };
+  const list = rows([message(1, "ana"), message(2, "bruno"), added, message(4, null), message(5, "dora")], {
+    people: known,
+    receiptOf: () => ({ receipt: "delivered", seenBy: ["bruno", "dora"] }),
+  });
+  const named = list.filter(({ kind }) => kind === "message").map(({ name }) => name);
+  assert.deepEqual(named, ["You", "Bruno Lima", "The shop", "Dora"]);
+  assert.deepEqual(list[1].seenBy, ["Bruno Lima", "Dora"]);
+  assert.equal(list.find(({ kind }) => kind === "system").text, "Bruno Lima added Carla ☕");
+  assert.equal(snippetOf(message(2, "bruno"), known), "Bruno Lima: b2");
 });
 
 test("an edited message shows its body with the time of the edit, and edits and deletes have no row of their own", () => {
@@ -112,7 +128,7 @@ test("the list says what was changed last, in words", () => {
     { seq: 2, from: "bruno", at: noon, type: "deleted", target: 1 },
     { seq: 2, from: "bruno", at: noon, id: "m2", type: "deleted" },
     { seq: 2, from: null, at: noon, type: "user_erased", user: "bruno" },
-  ].map((event) => snippetOf(event, "ana"));
+  ].map((event) => snippetOf(event, people("ana")));
   assert.deepEqual(snippets, [
     "You edited: new",
     "Bruno edited a message",

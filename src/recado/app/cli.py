@@ -1,4 +1,4 @@
-"""The command line: `recado serve`, `broker`, `demo`, `token`, `passwd`, `backup`, `bench`.
+"""The command line: `recado serve`, `worker`, `jobs`, `broker`, `demo`, `token`, `passwd`, `backup`, `bench`.
 
 A wrong or missing setting is one clear line and exit status 2. Ctrl-C and SIGTERM stop a server in order: status 0.
 SIGHUP has `recado broker` read its files again.
@@ -23,8 +23,9 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from recado import __version__
+from recado.adapters.push.vapid import VapidKey
 from recado.adapters.store.sqlite import DatabaseUnusable, backup
-from recado.app import bench, broker_node, logs, wiring
+from recado.app import bench, broker_config, broker_node, jobs, logs, wiring, worker_node
 from recado.app import demo as demonstration
 from recado.app import limits as all_limits
 from recado.app.access import JwtAccess
@@ -34,6 +35,7 @@ from recado.app.settings_sources import Environment, File
 from recado.broker.passwords import PasswordError, delete_user, set_password
 from recado.broker.storage import StorageFailed
 from recado.chat.errors import ChatError
+from recado.ports import Unusable
 
 _GIL_SWITCH_S = 0.001  # the store's threads get their turn within this, also while the loop is busy (Python's is 5 ms)
 # A message makes some forty objects that the collector counts, none of them in a cycle: it took a tenth of the time.
@@ -46,6 +48,8 @@ app = cyclopts.App(
     config=[Environment(), File()],
 )
 app.command(bench.app)
+app.command(broker_config.app)
+app.command(jobs.app)
 _DEFAULTS = Settings()
 _BROKER_DEFAULTS = BrokerSettings()
 AllSettings = Annotated[Settings, Parameter(name="*")]
@@ -59,9 +63,9 @@ def serve(*, settings: AllSettings = _DEFAULTS) -> None:
     _run(_serve(settings))
 
 
-def _start(settings: SharedSettings) -> None:
+def _start(settings: SharedSettings, check: Callable[[], None] | None = None) -> None:
     try:
-        settings.check()
+        (check or settings.check)()
     except SettingsError as error:
         _fail(str(error))
     logs.set_up(settings.log_format, settings.log_level)
@@ -70,6 +74,19 @@ def _start(settings: SharedSettings) -> None:
 async def _serve(settings: Settings) -> None:
     stopped = _stop_on_signals()
     async with wiring.running(settings):
+        await stopped.wait()
+
+
+@app.command
+def worker(*, settings: AllSettings = _DEFAULTS) -> None:
+    """Run the jobs behind the commit, beside `recado serve` on the same PostgreSQL and with the same settings."""
+    _start(settings, settings.check_without_keys)
+    _run(_worker(settings))
+
+
+async def _worker(settings: Settings) -> None:
+    stopped = _stop_on_signals()
+    async with worker_node.running(settings):
         await stopped.wait()
 
 
@@ -120,7 +137,9 @@ def demo(*, data: Path = Path("demo-data"), settings: AllSettings = _DEFAULTS) -
         keys = demonstration.load_keys(data)
     except SettingsError as error:
         _fail(str(error))
-    settings = replace(settings, secret=keys.secret, database=f"{DATABASE_PREFIX}{data.resolve()}/recado.db")
+    own = f"{DATABASE_PREFIX}{data.resolve()}/recado.db"
+    database = own if settings.database == _DEFAULTS.database else settings.database
+    settings = replace(settings, secret=keys.secret, database=database)
     _start(replace(settings, log_level="warning") if settings.log_level == _DEFAULTS.log_level else settings)
     _run(_demo(keys, _with_free_ports(settings)))
 
@@ -133,7 +152,9 @@ async def _demo(keys: demonstration.Keys, settings: Settings) -> None:
         console.print("\n[bold]Recado is running.[/bold] Open each of these in a window of its own:\n")
         for user, url in demonstration.urls(keys, settings.host, node.http_port).items():
             console.print(f"  {user:8} {url}")
-        console.print(f"\nMQTT: tcp port {node.mqtt_port}, WebSocket port {node.ws_port}. Ctrl-C stops it.\n")
+        own_mqtt = f"tcp port {node.mqtt_port}, WebSocket port {node.ws_port}"
+        mqtt = own_mqtt if node.mqtt_port is not None else f"{settings.broker_tcp_url}, {settings.broker_ws_url}"
+        console.print(f"\nMQTT: {mqtt}. Ctrl-C stops it.\n")
         await stopped.wait()
 
 
@@ -220,6 +241,14 @@ def _asked_password() -> str:
     return password
 
 
+@app.command(name="push-key")
+def push_key() -> None:
+    """Make a key for web push: print it as RECADO_PUSH_KEY, and its public part."""
+    key = VapidKey.make()
+    print(f"RECADO_PUSH_KEY={key}")
+    print(f"# public key, as GET /v1/push tells it: {VapidKey(key).public}")
+
+
 @app.command(name="backup")
 def back_up(file: Path, *, settings: HiddenSettings = _DEFAULTS) -> None:
     """Copy the database to a file, also while a server uses it.
@@ -237,6 +266,8 @@ def back_up(file: Path, *, settings: HiddenSettings = _DEFAULTS) -> None:
 
 
 def _database_to_copy(settings: Settings) -> Path:
+    if settings.is_postgres():
+        raise SettingsError("`recado backup` copies a database of SQLite: copy one of PostgreSQL with pg_dump")
     path, of_broker = settings.database_path(), _BROKER_DEFAULTS.database_path()
     if not path.exists() and of_broker is not None and of_broker.exists():
         hint = f"if you mean that of `recado broker`, add --database {_BROKER_DEFAULTS.database}"
@@ -259,7 +290,7 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
     try:
         _runner()(main)
-    except (SettingsError, DatabaseUnusable, StorageFailed) as error:
+    except (SettingsError, Unusable, StorageFailed) as error:
         _fail(str(error))
 
 

@@ -50,10 +50,16 @@ class _HttpServer(uvicorn.Server):
 
 @asynccontextmanager
 async def serving_http(
-    app: ASGIApp, host: str, port: int, limits: Limits, deadlines: Deadlines, host_setting: str = "host"
+    app: ASGIApp,
+    host: str,
+    port: int,
+    limits: Limits,
+    deadlines: Deadlines,
+    host_setting: str = "host",
+    port_setting: str = "http_port",
 ) -> AsyncIterator[int]:
     """Serve until the end of the block; gives the port. Raises SettingsError if it cannot be had."""
-    with naming("http_port", host, port, host_setting):
+    with naming(port_setting, host, port, host_setting):
         listener = socket.create_server((host, port), backlog=2048)
     config = uvicorn.Config(
         app,

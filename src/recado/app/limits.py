@@ -7,12 +7,20 @@ from difflib import get_close_matches
 from operator import attrgetter
 from typing import Any
 
+from recado.adapters.broker.mqtt.limits import PublisherLimits
 from recado.adapters.broker.sqlite import SqliteStorageLimits
+from recado.adapters.push.limits import WebPushLimits
+from recado.adapters.queue.sqs.limits import SqsLimits
+from recado.adapters.sinks.limits import SinkLimits
+from recado.adapters.store.postgres.limits import PostgresLimits
 from recado.adapters.store.sqlite import SqliteLimits
+from recado.adapters.tracing.limits import TraceLimits
 from recado.app.config import SettingsError
 from recado.broker.limits import BrokerLimits
 from recado.broker.passwords import PasswordLimits
 from recado.chat.policy import ChatLimits, FeedLimits
+from recado.worker.limits import WorkerLimits
+from recado.worker.push import PushLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +79,17 @@ class Limits:
     feed: FeedLimits
     broker: BrokerLimits
     store: SqliteLimits
+    postgres: PostgresLimits
     http: HttpLimits
     storage: SqliteStorageLimits
     passwords: PasswordLimits
+    publisher: PublisherLimits
+    sqs: SqsLimits
+    sinks: SinkLimits
+    worker: WorkerLimits
+    push: PushLimits
+    web_push: WebPushLimits
+    traces: TraceLimits
 
 
 DEFAULT = Limits(
@@ -82,6 +98,7 @@ DEFAULT = Limits(
         members_max=1_000,
         subject_bytes_max=512,
         metadata_bytes_max=4 * 1024,
+        name_bytes_max=128,
         page_max=200,
         page_default=50,
         receipt_members_max=50,
@@ -93,11 +110,17 @@ DEFAULT = Limits(
         typing_remembered_max=10_000,
         signal_rate_max=20,
         presence_grace_s=10,
+        presence_renew_s=30,
+        presence_page_s=75,
+        presence_pages_per_user_max=20,
+        presence_pages_max=50_000,
         presence_conversations_max=200,
         presence_reads_max=8,
         presence_pending_max=20_000,
         message_change_window_s=24 * 3600,
         sweep_interval_s=3600,
+        push_endpoint_bytes_max=2_048,
+        push_subscriptions_per_user_max=20,
         member_cache_entries_max=10_000,
     ),
     feed=FeedLimits(
@@ -167,6 +190,25 @@ DEFAULT = Limits(
         erase_rows_max=500,
         wal_truncate_interval_ms=1_000,
     ),
+    postgres=PostgresLimits(
+        pending_writes_max=20_000,
+        pending_sends_per_user_max=5_000,
+        batch_writes_max=1_000,
+        pending_reads_max=2_000,
+        pending_reads_per_user_max=500,
+        read_connections=4,
+        logs_in_memory_max=10_000,
+        unread_count_max=1_000,
+        page_bytes_max=1024 * 1024,
+        erase_rows_max=500,
+        follow_page=500,
+        follow_interval_ms=5_000,
+        connect_timeout_ms=5_000,
+        statement_timeout_ms=10_000,
+        idle_transaction_timeout_ms=5_000,
+        reconnect_interval_ms=500,
+        erased_notice_s=24 * 3600,
+    ),
     http=HttpLimits(
         request_bytes_max=128 * 1024,
         http_connections_max=20_000,
@@ -197,7 +239,68 @@ DEFAULT = Limits(
         pending_payload_bytes_max=64 * 1024 * 1024,
         batch_transactions_max=1_000,
     ),
+    worker=WorkerLimits(
+        sink_lanes_max=32,
+        sink_named_max=200,
+        sink_pause_ms_max=5_000,
+        lane_jobs_max=20,
+        job_lease_s=9,
+        job_deadline_s=30,
+        job_attempts_max=100,
+        job_backoff_ms=1_000,
+        job_backoff_ms_max=3600 * 1000,
+        job_error_chars_max=500,
+        job_recheck_ms=1_000,
+        worker_drain_s=5,
+    ),
+    push=PushLimits(
+        push_body_bytes_max=1_000,
+        push_rest_s=3,
+        push_patience_s=120,
+        push_failing_max=10_000,
+        push_jobs_remembered_max=10_000,
+    ),
+    web_push=WebPushLimits(
+        push_ttl_s=24 * 3600,
+        push_calls_max=200,
+        push_timeout_s=10,
+        push_retry_after_s_max=60,
+        push_services_max=1_000,
+    ),
+    traces=TraceLimits(trace_one_in=100, trace_spans_pending_max=2_048, trace_interval_ms=1_000, trace_timeout_s=5),
     passwords=PasswordLimits(password_threads=2, password_checks_max=200, passwords_remembered_max=10_000),
+    publisher=PublisherLimits(
+        broker_inflight_max=500,
+        broker_waiting_max=50_000,
+        broker_waiting_bytes_max=64 * 1024 * 1024,
+        broker_buffer_bytes_max=256 * 1024,
+        broker_packet_bytes_max=1024 * 1024,
+        broker_connect_s=5,
+        broker_keep_alive_s=15,
+        broker_acknowledge_s=15,
+        broker_retry_s=2,
+        broker_losses_max=5,
+        broker_commands_max=1_000,
+        broker_command_s=5,
+        broker_logins_remembered_max=10_000,
+        settle_pending_max=20_000,
+        settle_batch_max=500,
+    ),
+    sqs=SqsLimits(
+        queue_receivers=2,
+        queue_visibility_s=6,
+        queue_requeue_s=120,
+        queue_relay_jobs_max=500,
+        queue_relay_interval_ms=1_000,
+        queue_backoff_ms_max=2_000,
+        queue_requests_max=20,
+    ),
+    sinks=SinkLimits(
+        webhook_timeout_s=10,
+        webhook_answer_bytes_max=4 * 1024,
+        webhook_retry_after_s_max=3600,
+        capture_batch_max=1_000,
+    ),
 )
 
 # `recado broker` takes what other applications send, not messages that people write.
@@ -220,7 +323,14 @@ STANDALONE = replace(
 
 
 _SIXTEEN_BITS = 65_535  # packet ids, Receive Maximum and keep alive are two bytes on the wire
-_AT_MOST = dict.fromkeys(("receive_maximum", "inflight_max", "keep_alive_max_s", "topic_aliases_max"), _SIXTEEN_BITS)
+_AT_MOST = dict.fromkeys(
+    (
+        *("receive_maximum", "inflight_max", "keep_alive_max_s", "topic_aliases_max"),
+        *("broker_inflight_max", "broker_keep_alive_s"),
+    ),
+    _SIXTEEN_BITS,
+)
+_AT_MOST["queue_visibility_s"] = 12 * 3600  # SQS's own
 
 
 Relation = tuple[str, str]  # the first must not be more than the second
@@ -230,8 +340,11 @@ RELATIONS: tuple[Relation, ...] = (
     *TOKEN_RELATIONS,
     *STANDALONE_RELATIONS,
     ("chat.page_default", "chat.page_max"),
+    ("chat.presence_renew_s", "chat.presence_page_s"),
     ("chat.body_bytes_max", "broker.packet_bytes_max"),
     ("chat.body_bytes_max", "http.request_bytes_max"),
+    ("worker.job_backoff_ms", "worker.job_backoff_ms_max"),
+    ("sinks.webhook_timeout_s", "worker.job_deadline_s"),
 )
 
 

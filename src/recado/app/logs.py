@@ -28,6 +28,8 @@ def set_up(log_format: str, log_level: str) -> None:
     logging.basicConfig(handlers=[handler], level=log_level.upper(), force=True)
     for noisy in ("uvicorn", "picows"):  # they warn of every stranger's malformed request, which the metrics count
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    for talkative in ("aiobotocore", "botocore"):  # at the level debug they would log what people write
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -1,18 +1,22 @@
 """What operators ask for: the MQTT server's plain counters for the metrics page, and the pages of `recado broker`."""
 
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from recado.adapters.broker.mqtt import Publisher
 from recado.broker.counters import Counters
 from recado.broker.server import Server
 from recado.chat.actions import Chat
 from recado.chat.feed import Feed
+from recado.chat.stages import BOUNDS_MS, Elapsed, Stages
 from recado.http.answer import Answer, json_answer, send_answer
 from recado.http.metrics import render
 
+_BOUNDS = (*(str(bound / 1000) for bound in BOUNDS_MS), "+Inf")
 _COUNTS = {
     "published": "PUBLISH packets received.",
     "delivered": "PUBLISH packets written to clients.",
@@ -48,6 +52,54 @@ class BrokerCollector(Collector):
         for reason, count in counters.refusals.items():
             refusals.add_metric([reason.lower()], count)
         yield from (connections, opened, refusals)
+
+
+class PublisherCollector(Collector):
+    """The connection to a broker of its own."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+
+    def collect(self) -> Iterator[Metric]:
+        publisher = self._publisher
+        counters = publisher.counters
+        for name, text, value in (
+            ("announced", "Events that were sent or wait to be, once for each recipient.", counters.announced),
+            ("acknowledged", "Those that the broker has acknowledged.", counters.acknowledged),
+            ("overflowed", "Those that had no room and were left to a worker.", counters.overflowed),
+            ("given_up", "Those over which the broker ended one connection after the other.", counters.given_up),
+            ("signals", "Signals and commands sent.", counters.signals),
+            ("signals_dropped", "Those not sent: no connection, or no room.", counters.signals_dropped),
+            ("connects", "Connections made.", counters.connected),
+            ("losses", "Connections lost.", counters.lost),
+        ):
+            yield CounterMetricFamily(f"recado_broker_{name}", text, value=value)
+        for name, text, value in (
+            ("up", "1 with a connection.", int(publisher.is_connected)),
+            ("inflight", "Publishes that are not acknowledged.", publisher.window.inflight),
+            ("waiting", "Publishes that wait to be sent.", publisher.window.waiting),
+        ):
+            yield GaugeMetricFamily(f"recado_broker_{name}", text, value=value)
+
+
+class StagesCollector(Collector):
+    """What became of messages and events, and when."""
+
+    def __init__(self, stages: Stages) -> None:
+        self._stages = stages
+
+    def collect(self) -> Iterator[Metric]:
+        stages = self._stages
+        text = "Messages that were right in form and given to the store."
+        yield CounterMetricFamily("recado_messages_accepted", text, value=stages.accepted)
+        text = "Seconds from an event's acceptance to its commit, publication, delivery, acknowledgement."
+        seconds = HistogramMetricFamily("recado_stage_seconds", text, labels=["stage"])
+        for stage in ("committed", "published", "delivered", "acknowledged"):
+            elapsed: Elapsed = getattr(stages, stage)
+            totals = accumulate(elapsed.counts)
+            buckets = [(bound, total) for bound, total in zip(_BOUNDS, totals, strict=True)]
+            seconds.add_metric([stage], buckets, elapsed.sum_ms / 1000)
+        yield seconds
 
 
 class SignalsCollector(Collector):
@@ -87,8 +139,12 @@ class FeedCollector(Collector):
         refused = CounterMetricFamily("recado_feed_refused", "Those that a limit refused.", labels=["limit"])
         for limit, count in feed.refused.items():
             refused.add_metric([limit], count)
+        delivered = CounterMetricFamily("recado_feed_delivered", "Events handed to those readers.", labels=["kind"])
+        for kind, count in feed.delivered.items():
+            delivered.add_metric([kind], count)
         text = "Signals not sent because a stream had no room."
-        yield from (listeners, refused, CounterMetricFamily("recado_feed_signals_dropped", text, feed.signals_dropped))
+        dropped = CounterMetricFamily("recado_feed_signals_dropped", text, feed.signals_dropped)
+        yield from (listeners, refused, delivered, dropped)
 
 
 class SessionsCollector(Collector):

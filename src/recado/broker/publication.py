@@ -26,6 +26,7 @@ class Place(msgspec.Struct, frozen=True, eq=False):
     is_followed: bool
     is_last: bool
     start: bytes
+    stamp: int = 0
 
 
 class Publication(msgspec.Struct, eq=False):
@@ -34,6 +35,7 @@ class Publication(msgspec.Struct, eq=False):
     `properties` are forwarded as they are [MQTT5-3.3.2-17] [MQTT5-3.3.2-18]; `expires_at_ms` (Unix time, 0 for never)
     stands for the message expiry interval, which is not among them. `is_followed` asks for `Hooks.on_acknowledged`;
     `is_last` says that those it goes to may not read the log any more: who has no room has it waiting in memory.
+    `stamp` is the hooks' own, and comes back with the acknowledgement; 0 for what was read from the log.
     `frames` are the forms built so far, at most `frames_max`.
     """
 
@@ -46,6 +48,7 @@ class Publication(msgspec.Struct, eq=False):
     expires_at_ms: int = 0
     is_followed: bool = True
     is_last: bool = False
+    stamp: int = 0
     frames: dict[Any, Frame] = {}
     frames_max: int = _FRAMES_MAX
     _size: int = 0
@@ -64,7 +67,7 @@ class Publication(msgspec.Struct, eq=False):
             return self
         if self._place is None:
             start = self.payload[:_START_BYTES]
-            self._place = Place(self.topic_name, self.position, self.is_followed, self.is_last, start)
+            self._place = Place(self.topic_name, self.position, self.is_followed, self.is_last, start, self.stamp)
         return self._place
 
     def as_retained(self) -> Publication:

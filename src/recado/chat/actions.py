@@ -23,6 +23,8 @@ from recado.chat.presence import Presence
 from recado.chat.principal import Principal
 from recado.chat.receipts import ReadMarks, Receipts
 from recado.chat.signal_rates import SignalRates, TypingRenewals
+from recado.chat.stages import Stages
+from recado.chat.subscription import PushTerms
 from recado.ports import (
     Broker,
     Changed,
@@ -43,13 +45,20 @@ SEQ_MAX = 2**53 - 1  # what a JavaScript client can count to
 
 @dataclass(slots=True)
 class Chat:
-    """What the actions act on, made by the wiring on the running event loop."""
+    """What the actions act on, made by the wiring on the running event loop.
+
+    `push_terms` is None where nobody is called. `is_broker_shared`: the broker reaches members who are not connected to
+    this process, so nobody here knows who is there to hear of others' presence.
+    """
 
     store: Store
     broker: Broker
     members: MembershipCache
     limits: ChatLimits
     now_ms: Callable[[], int]
+    push_terms: PushTerms | None = None
+    is_broker_shared: bool = False
+    stages: Stages = field(default_factory=Stages)
     receipts: Receipts = field(init=False)
     read_marks: ReadMarks = field(init=False)
     presence: Presence = field(init=False)
@@ -62,6 +71,7 @@ class Chat:
         self.receipts = Receipts(self.store, self.broker, self.members, limits)
         self.read_marks = ReadMarks(self.store, self.broker, self.members, limits)
         self.presence = Presence(self.store, self.broker, self.members, limits, self.now_ms, loop)
+        self.presence.tells_all = self.is_broker_shared
         self.signal_rates = SignalRates(limits.signal_rate_max, loop.time)
         self.typing = TypingRenewals(limits.typing_interval_ms / 1000, limits.typing_remembered_max, loop.time)
 
@@ -92,6 +102,7 @@ def send_message(
     now = chat.now_ms()
     message_id = draft.id or _new_id(now)
     sender = principal.require_user()
+    chat.stages.accepted += 1
     return chat.store.append_message(NewMessage(conversation, sender, message_id, draft.body, now, origin, session))
 
 
@@ -131,13 +142,13 @@ async def put_conversation(
     draft = conversations.check_draft(draft, chat.limits)
     new = NewConversation(key, draft.members, draft.subject, draft.metadata, principal.user, now)
     view, created = await chat.store.put_conversation(new)
-    return _with_online(chat, view), created
+    return await _with_online(chat, view), created
 
 
 async def read_conversation(chat: Chat, principal: Principal, conversation: str) -> ConversationView:
     """Raises NotFound for one that is unknown or not the caller's."""
     check_id(conversation, "conversation id")
-    return _with_online(chat, await chat.store.conversation(conversation, _viewer(principal)))
+    return await _with_online(chat, await chat.store.conversation(conversation, _viewer(principal)))
 
 
 async def list_conversations(
@@ -145,7 +156,7 @@ async def list_conversations(
 ) -> ConversationPage:
     """The caller's conversations, newest activity first."""
     page = await chat.store.conversations(principal.require_user(), cursor, page_size(chat, limit))
-    return page._replace(conversations=[_with_online(chat, view) for view in page.conversations])
+    return page._replace(conversations=await _all_with_online(chat, page.conversations))
 
 
 async def add_member(chat: Chat, principal: Principal, conversation: str, user: str) -> tuple[ConversationView, bool]:
@@ -154,7 +165,7 @@ async def add_member(chat: Chat, principal: Principal, conversation: str, user: 
     check_id(conversation, "conversation id")
     check_id(user, "user id")
     added = await chat.store.put_member(conversation, user, principal.user, chat.now_ms(), chat.limits.members_max)
-    return _with_online(chat, await chat.store.conversation(conversation, None)), added
+    return await _with_online(chat, await chat.store.conversation(conversation, None)), added
 
 
 async def remove_member(chat: Chat, principal: Principal, conversation: str, user: str) -> ConversationView:
@@ -163,7 +174,7 @@ async def remove_member(chat: Chat, principal: Principal, conversation: str, use
     check_id(conversation, "conversation id")
     check_id(user, "user id")
     await chat.store.remove_member(conversation, user, principal.user, chat.now_ms())
-    return _with_online(chat, await chat.store.conversation(conversation, None))
+    return await _with_online(chat, await chat.store.conversation(conversation, None))
 
 
 async def erase_conversation(chat: Chat, principal: Principal, conversation: str) -> None:
@@ -199,11 +210,22 @@ async def read_receipts(chat: Chat, principal: Principal, conversation: str) -> 
     return await chat.store.receipts(conversation, _viewer(principal), chat.limits.receipt_members_max)
 
 
-def _with_online(chat: Chat, view: ConversationView) -> ConversationView:
-    """The view with those of its members who are there now, unless there are too many to say so."""
-    if len(view.members) > chat.limits.receipt_members_max:
-        return view
-    return msgspec.structs.replace(view, online=chat.presence.online(view.members))
+async def _with_online(chat: Chat, view: ConversationView) -> ConversationView:
+    (shown,) = await _all_with_online(chat, [view])
+    return shown
+
+
+async def _all_with_online(chat: Chat, views: Sequence[ConversationView]) -> list[ConversationView]:
+    """Each view with those of its members who are there now, unless there are too many to say so."""
+    members_max = chat.limits.receipt_members_max
+    users = {user for view in views if len(view.members) <= members_max for user in view.members}
+    online = await chat.presence.online(users)
+    return [
+        msgspec.structs.replace(view, online=[user for user in view.members if user in online])
+        if len(view.members) <= members_max
+        else view
+        for view in views
+    ]
 
 
 async def read_events(
@@ -228,8 +250,19 @@ async def mark_read(
     check_seq(seq, "seq")
     user = principal.require_user()
     if not is_paced:
-        _take_signal(chat, user)
+        take_signal(chat, user)
     return await chat.read_marks.mark(conversation, user, seq)
+
+
+async def report_delivered(chat: Chat, principal: Principal, conversation: str, seq: int) -> None:
+    """The caller's client says that everything up to `seq` has reached it: its word stands for the transport's proof
+    where Recado does not see that. It is written a little later, as every cursor of delivery. Raises NotFound."""
+    check_id(conversation, "conversation id")
+    check_seq(seq, "seq")
+    user = principal.require_user()
+    if user not in await chat.members.members(conversation):
+        raise no_such_conversation(conversation)
+    chat.receipts.delivered(user, conversation, seq, b"")
 
 
 async def count_unread(chat: Chat, principal: Principal, conversation: str, read_up_to: int) -> int:
@@ -243,7 +276,7 @@ async def signal_typing(chat: Chat, principal: Principal, conversation: str, *, 
     check_id(conversation, "conversation id")
     user = principal.require_user()
     if not is_paced:
-        _take_signal(chat, user)
+        take_signal(chat, user)
     members = await chat.members.members(conversation)
     if user not in members:
         raise no_such_conversation(conversation)
@@ -251,7 +284,8 @@ async def signal_typing(chat: Chat, principal: Principal, conversation: str, *, 
         chat.broker.signal(conversation, members, typing_signal(user, chat.limits.typing_for_ms))
 
 
-def _take_signal(chat: Chat, user: str) -> None:
+def take_signal(chat: Chat, user: str) -> None:
+    """Raises RateLimited if the user has sent as many signals as it may within this second."""
     if not chat.signal_rates.take(user):
         text = f"a user may send {chat.limits.signal_rate_max} signals a second; try again in a second"
         raise RateLimited(text, retry_after_s=1)

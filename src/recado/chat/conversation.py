@@ -23,7 +23,8 @@ class ConversationView(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `read_up_to` and `unread_count` are the asking user's; `unread_count` counts others' messages only, among the
     first `unread_count_max` events past the cursor. `online` are the members who are there now; left out in a
-    conversation of more than `receipt_members_max`.
+    conversation of more than `receipt_members_max`. `names` has what those members are called who have a name, and is
+    left out if nobody has. `muted`: the asking user is not called for it; left out if it is.
     """
 
     id: str
@@ -37,6 +38,8 @@ class ConversationView(msgspec.Struct, frozen=True, omit_defaults=True):
     read_up_to: int
     unread_count: int
     online: list[str] | None = None
+    names: dict[str, str] | None = None
+    muted: bool = False
 
 
 def check_draft(draft: ConversationDraft, limits: ChatLimits) -> ConversationDraft:

@@ -46,6 +46,7 @@ class Committed(msgspec.Struct, frozen=True):
 
     `origin` is what the sender's door passed along (the MQTT session, for No Local) or None; it is not stored.
     `position` is the event's place in the order of everything that was ever committed; numbers may be left out.
+    `elsewhere`: another process committed it, and tells who is not connected to one of Recado's processes.
     """
 
     conversation: str
@@ -53,6 +54,7 @@ class Committed(msgspec.Struct, frozen=True):
     recipients: frozenset[str]
     origin: object = None
     position: int = 0
+    elsewhere: bool = False
 
     def closed_to(self) -> frozenset[str]:
         """Who may not read the conversation any more from this event on."""

@@ -67,6 +67,7 @@ class Feed:
         self.counts: dict[Kind, int] = {"poll": 0, "sse": 0, "ws": 0}
         self.refused: dict[str, int] = {"held_polls_per_user_max": 0, "streams_per_user_max": 0, "streams_max": 0}
         self.signals_dropped = 0
+        self.delivered: dict[Kind, int] = {"poll": 0, "sse": 0, "ws": 0}
 
     # recado.ports.Broker
 

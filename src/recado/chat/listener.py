@@ -153,11 +153,13 @@ class Listener:
             self.parted.clear()
             if self._farewells:
                 farewells, self._farewells = self._farewells, []
+                self._feed.delivered[self.kind] += len(farewells)
                 return farewells
             deliveries = await self._following.read_on()
             self._check()
             if deliveries:
                 farewells, self._farewells = self._farewells, []  # of before what was read of the same conversation
+                self._feed.delivered[self.kind] += len(farewells) + len(deliveries)
                 return [*farewells, *deliveries]
             if self._farewells or self._following.has_more:
                 continue

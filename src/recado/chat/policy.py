@@ -13,6 +13,8 @@ class ChatLimits:
     """A conversation's subject, in bytes of UTF-8."""
     metadata_bytes_max: int
     """A conversation's metadata, in bytes of JSON."""
+    name_bytes_max: int
+    """What a user is called, in bytes of UTF-8."""
     page_max: int
     """Events, or conversations, in one answer."""
     page_default: int
@@ -35,6 +37,14 @@ class ChatLimits:
     """Signals of one user in a second."""
     presence_grace_s: int
     """From the end of a user's last connection until the user is offline."""
+    presence_renew_s: int
+    """How often a page that is open has to say so."""
+    presence_page_s: int
+    """How long it counts as open after it has."""
+    presence_pages_per_user_max: int
+    """A user's pages that count; of more, those that end first are forgotten."""
+    presence_pages_max: int
+    """Everybody's pages that are remembered in memory, so that it is told when they have gone."""
     presence_conversations_max: int
     """A user's conversations, the most active first, whose members are told that it comes and goes."""
     presence_reads_max: int
@@ -45,6 +55,10 @@ class ChatLimits:
     """How long a sender may edit and delete its message."""
     sweep_interval_s: int
     """From one search for messages past their retention to the next."""
+    push_endpoint_bytes_max: int
+    """The URL of a push subscription."""
+    push_subscriptions_per_user_max: int
+    """Push subscriptions of one user."""
     member_cache_entries_max: int
     """Conversations whose members are remembered in memory."""
 

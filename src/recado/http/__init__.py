@@ -5,6 +5,6 @@ imports `recado.chat` alone: the store, the broker and the keys reach it through
 """
 
 from recado.http.door import create_app
-from recado.http.settings import Access, HttpSettings
+from recado.http.settings import Access, ClientBroker, HttpSettings
 
-__all__ = ["Access", "HttpSettings", "create_app"]
+__all__ = ["Access", "ClientBroker", "HttpSettings", "create_app"]

@@ -1,30 +1,31 @@
 """Every call of the HTTP door, in one table: `CALLS`. The routes and `/openapi.json` are made from it, so a call cannot
 be served without being described.
-
-A handler does one chat action and says how its result looks; everything before and after is `door`'s.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
 from ipaddress import ip_address
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any
 
 from starlette.types import Scope
 
 from recado.chat import actions
 from recado.chat.conversation import ConversationView
-from recado.chat.errors import Forbidden, Invalid
+from recado.chat.errors import Forbidden, Invalid, Unavailable
 from recado.chat.event import Event, encode_event
 from recado.chat.ids import check_id
 from recado.http import metrics
-from recado.http.answer import JSON_HEADERS, Answer, json_answer
+from recado.http.admin import ADMIN_CALLS
+from recado.http.answer import Answer, json_answer
 from recado.http.asked import Asked, Parameter, identify, read_headers
+from recado.http.call import JSON_TEXT, NO_CONTENT, PLAIN_TEXT, Call
 from recado.http.context import Door
+from recado.http.people import PEOPLE_CALLS
 from recado.http.polling import poll_all, poll_conversation
 from recado.http.session import session_answer
 from recado.http.shapes import (
     ConversationBody,
     ConversationsAnswer,
+    DeliveredBody,
     EditBody,
     EventsAnswer,
     FeedAnswer,
@@ -39,34 +40,7 @@ from recado.http.shapes import (
 )
 from recado.http.streaming import EventStream, wants_stream
 
-B = TypeVar("B")
-Who = Literal["anyone", "user", "member", "host"]
-
 FORWARDING_HEADERS = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"})
-JSON_TEXT = Any  # a JSON document without a shape of its own
-PLAIN_TEXT = str
-NO_CONTENT = Answer(204, None, JSON_HEADERS[1:])
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[B]):
-    """`who` may call: anyone; a user with its own token; a member, or the host acting as one or as itself; the host.
-
-    `answers` maps each success to what its body is, None for no body. `errors` are the codes beyond those that follow
-    from the call's form (credentials, query, body, ids). `streams`: with Accept: text/event-stream it goes on.
-    """
-
-    method: str
-    path: str
-    name: str
-    summary: str
-    who: Who
-    handler: Callable[[Door, Asked[B]], Awaitable[Answer | EventStream]]
-    body: type[B] | None
-    answers: Mapping[int, Any]
-    query: tuple[Parameter, ...] = ()
-    errors: tuple[str, ...] = field(default=())
-    streams: bool = False
 
 
 async def send_message(door: Door, asked: Asked[MessageBody]) -> Answer:
@@ -159,6 +133,11 @@ async def put_read(door: Door, asked: Asked[ReadBody]) -> Answer:
     return json_answer(200, ReadAnswer(mark.read_up_to, unread_count))
 
 
+async def put_delivered(door: Door, asked: Asked[DeliveredBody]) -> Answer:
+    await actions.report_delivered(door.chat, asked.principal, asked.path["conversation"], asked.body.seq)
+    return NO_CONTENT
+
+
 async def post_typing(door: Door, asked: Asked[None]) -> Answer:
     await actions.signal_typing(door.chat, asked.principal, asked.path["conversation"])
     return NO_CONTENT
@@ -167,7 +146,7 @@ async def post_typing(door: Door, asked: Asked[None]) -> Answer:
 async def get_session(door: Door, asked: Asked[None]) -> Answer:
     if asked.principal.is_host:
         raise Forbidden("a session belongs to a user: use a user's token, from POST /v1/tokens")
-    return json_answer(200, session_answer(door.settings, asked.principal.require_user(), asked))
+    return json_answer(200, await session_answer(door.settings, asked.principal.require_user(), asked))
 
 
 async def post_token(door: Door, asked: Asked[TokenBody]) -> Answer:
@@ -193,6 +172,8 @@ async def get_metrics(door: Door, asked: Asked[None]) -> Answer:
     if not (door.settings.public_url is None and _is_local(asked.scope)):
         principal, _ = identify(door.access, read_headers(asked.scope))
         principal.require_host()
+    with suppress(Unavailable):  # what this process counts is there without it
+        metrics.show_jobs(await door.chat.store.count_jobs(), door.chat.now_ms())
     return metrics.render()
 
 
@@ -294,6 +275,16 @@ CALLS: tuple[Call[Any], ...] = (
         ReadBody,
         {200: ReadAnswer},
         errors=("rate_limited",),
+    ),
+    Call(
+        "PUT",
+        _CONVERSATION + "/delivered",
+        "putDelivered",
+        "Say how far the log has reached one of the caller's devices. Connections of this server need not: it sees it.",
+        "member",
+        put_delivered,
+        DeliveredBody,
+        {204: None},
     ),
     Call(
         "POST",
@@ -419,6 +410,8 @@ CALLS: tuple[Call[Any], ...] = (
         TokenBody,
         {201: TokenAnswer},
     ),
+    *PEOPLE_CALLS,
+    *ADMIN_CALLS,
     Call("GET", "/healthz", "getHealth", "The process is alive.", "anyone", get_health, None, {200: HealthAnswer}),
     Call(
         "GET",

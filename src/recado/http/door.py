@@ -24,10 +24,12 @@ from recado.chat.feed import Feed
 from recado.http import metrics
 from recado.http.answer import Answer, send_answer
 from recado.http.asked import ANYONE, Asked, ClientGone, decode_body, identify, read_body, read_headers, read_query
-from recado.http.calls import CALLS, Call
+from recado.http.call import Call
+from recado.http.calls import CALLS
 from recado.http.context import Door
 from recado.http.openapi import describe
 from recado.http.pages import Page, page_answer, read_pages
+from recado.http.rabbitmq import rabbitmq_routes
 from recado.http.refusals import CODE_OF_STATUS, NoUpgrade, WrongMethod, error_answer, refusal_answer
 from recado.http.settings import Access, HttpSettings
 from recado.http.streaming import EventStream
@@ -49,6 +51,8 @@ def create_app(
     routes: list[BaseRoute] = [Route(path, CallsAt(door, path, calls)) for path, calls in _by_path(CALLS)]
     pages = Pages(read_pages(settings.pages))
     routes += [WebSocketRoute(WS_PATH, Sockets(door)), Route(WS_PATH, NotUpgraded())]
+    if settings.broker_key is not None:
+        routes += rabbitmq_routes(access, settings.broker_key, settings.request_bytes_max)
     router = Router([*routes, *extra_routes], redirect_slashes=False, default=pages)
     app: ASGIApp = Guarded(router) if extra_routes else router
     return _with_cors(app, settings.allowed_origins) if settings.allowed_origins else app

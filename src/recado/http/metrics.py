@@ -2,7 +2,9 @@
 or anything else that a caller chose, so the number of series is bounded and nothing private is in them.
 """
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Histogram, generate_latest
+from collections.abc import Iterable
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
 
 from recado.http.answer import Answer
 
@@ -14,6 +16,12 @@ SECONDS = Histogram(
     ["route", "method"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
 )
+BROKER_ANSWERS = Counter(
+    "recado_broker_answers", "What a broker asked about its users, and was told.", ["question", "answer"]
+)
+
+JOBS = Gauge("recado_jobs_by_state", "Jobs in the store, as of this page.", ["sink", "state"])
+OLDEST_JOB = Gauge("recado_jobs_oldest_seconds", "Since the event of the oldest of them.", ["sink", "state"])
 
 UNKNOWN_ROUTE = "unknown"
 PAGES_ROUTE = "pages"
@@ -30,6 +38,19 @@ def count_request(route: str, method: str, status: int, seconds: float | None = 
 
 def count_refusal(code: str) -> None:
     REFUSALS.labels(code).inc()
+
+
+def count_broker_answer(question: str, is_allowed: bool) -> None:
+    BROKER_ANSWERS.labels(question, "allow" if is_allowed else "deny").inc()
+
+
+def show_jobs(counts: Iterable[tuple[str, str, int, int]], now_ms: int) -> None:
+    """Of each sink and state how many there are, and when the event of the oldest was. The others are gone."""
+    for gauge in (JOBS, OLDEST_JOB):
+        gauge.clear()
+    for sink, state, count, oldest_at in counts:
+        JOBS.labels(sink, state).set(count)
+        OLDEST_JOB.labels(sink, state).set(max(0, now_ms - oldest_at) / 1000)
 
 
 def render() -> Answer:

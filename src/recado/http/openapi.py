@@ -10,7 +10,7 @@ import recado
 from recado.chat.actions import SEQ_MAX
 from recado.chat.policy import ChatLimits
 from recado.http.asked import Parameter
-from recado.http.calls import JSON_TEXT, PLAIN_TEXT, Call, Who
+from recado.http.call import JSON_TEXT, PLAIN_TEXT, Call, Who
 from recado.http.refusals import STATUS_OF_CODE, ErrorAnswer
 from recado.http.settings import HttpSettings
 from recado.http.shapes import id_schema
@@ -22,6 +22,7 @@ _PATH_SCHEMAS: Mapping[str, Json] = {
     "conversation": {"type": "string", **id_schema("order-4711")},
     "user": {"type": "string", **id_schema("ana")},
     "seq": {"type": "integer", "minimum": 0, "maximum": SEQ_MAX},
+    "page": {"type": "string", **id_schema("k3x9")},
 }
 _SECURITY: Mapping[Who, list[Json]] = {
     "anyone": [],
@@ -178,5 +179,7 @@ def _add_limits(schemas: Json, limits: ChatLimits, settings: HttpSettings) -> No
     schemas["ConversationBody"]["properties"]["members"]["description"] = (
         f"At most {limits.members_max} different users."
     )
+    schemas["UserBody"]["properties"]["name"]["maxLength"] = limits.name_bytes_max
+    schemas["SubscriptionBody"]["properties"]["endpoint"]["maxLength"] = limits.push_endpoint_bytes_max
     ttl = {"minimum": 1, "maximum": settings.token_ttl_s_max, "default": settings.token_ttl_s_default}
     schemas["TokenBody"]["properties"]["ttl_s"].update(ttl)

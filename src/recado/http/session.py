@@ -2,6 +2,7 @@
 
 With a public URL the proxy in front carries everything under that one address. Without one, the address is what the
 client itself used: the request's Host, whose form is checked so that it cannot carry anything else into the answer.
+With a broker of its own, MQTT's addresses are those that the operator has set, and its users are that broker's.
 """
 
 import re
@@ -12,7 +13,7 @@ from starlette.types import Scope
 
 from recado.chat.errors import Invalid
 from recado.http.asked import Asked
-from recado.http.settings import HttpSettings
+from recado.http.settings import ClientBroker, HttpSettings
 from recado.http.shapes import MqttAnswer, SessionAnswer, Topics
 
 TOPICS = Topics(
@@ -30,15 +31,26 @@ class Urls(NamedTuple):
     tcp: str | None
 
 
-def session_answer(settings: HttpSettings, user: str, asked: Asked[None]) -> SessionAnswer:
+async def session_answer(settings: HttpSettings, user: str, asked: Asked[None]) -> SessionAnswer:
+    """Raises Unavailable if the broker that lets the user in cannot be asked."""
     urls = request_urls(settings, asked.scope) if settings.public_url is None else public_urls(settings)
     expires_at_s = asked.principal.expires_at_s
-    return SessionAnswer(
-        user,
-        None if expires_at_s is None else expires_at_s * 1000,
-        urls.http,
-        MqttAnswer(urls.ws, urls.tcp, user, asked.token, TOPICS),
-    )
+    if settings.broker is None:
+        mqtt = MqttAnswer(urls.ws, urls.tcp, user, asked.token, TOPICS)
+    else:
+        mqtt = await _at_broker(settings.broker, user, asked.token)
+    return SessionAnswer(user, None if expires_at_s is None else expires_at_s * 1000, urls.http, mqtt)
+
+
+async def _at_broker(broker: ClientBroker, user: str, token: str) -> MqttAnswer:
+    username, password = await broker.logins.login(user, token)
+    return MqttAnswer(*broker.next_urls(), username, password, broker_topics(user))
+
+
+def broker_topics(user: str) -> Topics:
+    """At a broker of its own every user has topics of its own, which it only reads (DESIGN §4)."""
+    events = f"u/{user}/c/{{conversation}}"
+    return Topics(subscribe=[f"u/{user}/#"], events=events, live=f"{events}/live", send=None)
 
 
 def public_urls(settings: HttpSettings) -> Urls:

@@ -1,6 +1,8 @@
 """What the HTTP door is given by the wiring. The values are chosen in `recado.app`."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +17,29 @@ class Access(Protocol):
 
     def mint(self, user: str, ttl_s: int) -> tuple[str, int]:
         """A user's token and when it expires (ms since the epoch). Raises Invalid if there is no key to sign with."""
+
+
+class UserLogins(Protocol):
+    """How the users of a broker of its own are let in there."""
+
+    async def login(self, user: str, token: str) -> tuple[str, str]:
+        """The user name and the password of CONNECT; `token` is what the user has presented. Raises Unavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientBroker:
+    """A broker of its own, as clients reach it: the addresses of its nodes, or of what is before them; maybe none."""
+
+    ws_urls: tuple[str, ...]
+    tcp_urls: tuple[str, ...]
+    logins: UserLogins
+    _turns: Iterator[int] = field(default_factory=count)
+
+    def next_urls(self) -> tuple[str | None, str | None]:
+        """For the next client: every address in its turn, so that who has lost its node goes on at another."""
+        turn = next(self._turns)
+        ws_url, tcp_url = (urls[turn % len(urls)] if urls else None for urls in (self.ws_urls, self.tcp_urls))
+        return ws_url, tcp_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,5 +66,9 @@ class HttpSettings:
     """From a WebSocket's opening to its first frame."""
     ws_conversations_max: int
     """Conversations that one WebSocket follows by name."""
+    broker: ClientBroker | None = None
+    """Where MQTT clients connect instead of to this server; then both ports above are None."""
+    broker_key: str | None = None
+    """What a RabbitMQ says to be answered about its users; None: nobody asks."""
     pages: Path | None = None
     """The directory of the pages that are served at `/`, None to serve none."""

@@ -58,6 +58,51 @@ class ReadBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seq: Seq
 
 
+class UserBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a user is called; null for nothing but its id."""
+
+    name: Annotated[str | None, Meta(extra_json_schema={"minLength": 1, "examples": ["Ana Souza"]})]
+
+
+class PresenceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A page that is open. `page` is an id that the page makes up for itself."""
+
+    page: Annotated[str, Meta(extra_json_schema=id_schema("k3x9"))]
+    visible: bool
+
+
+class SubscriptionKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """In base64url: a point of P-256, uncompressed (65 bytes), and 16 bytes."""
+
+    p256dh: str
+    auth: str
+
+
+class SubscriptionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A browser's PushSubscription, as its toJSON() gives it. `expirationTime` is passed over: a subscription that has
+    ended is told by its push service."""
+
+    endpoint: Annotated[str, Meta(extra_json_schema={"format": "uri", "examples": ["https://push.example.com/k3x9"]})]
+    keys: SubscriptionKeys
+    expirationTime: float | None = None  # noqa: N815  # the browser's word
+
+
+class DeliveredBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything up to the event `seq` has arrived."""
+
+    seq: Seq
+
+
+class JobsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which jobs are meant; what is null is left open. With nothing named, `all` must be true."""
+
+    sink: Annotated[str | None, Meta(extra_json_schema={"examples": ["webhook"]})] = None
+    state: Annotated[str | None, Meta(extra_json_schema={"examples": ["dead"]})] = None
+    conversation: str | None = None
+    seq: Seq | None = None
+    all: bool = False
+
+
 class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whom a token is for, and for how many seconds."""
 
@@ -114,6 +159,63 @@ class ReadAnswer(msgspec.Struct, frozen=True):
     unread_count: int
 
 
+class UserAnswer(msgspec.Struct, frozen=True):
+    user: str
+    name: str | None
+
+
+class PresenceAnswer(msgspec.Struct, frozen=True):
+    """Say it again within so many seconds, or the page counts as closed a while later."""
+
+    renew_s: int
+
+
+class PushAnswer(msgspec.Struct, frozen=True):
+    """The server's public VAPID key (RFC 8292), in base64url; null where there is no web push."""
+
+    public_key: str | None
+
+
+class SubscriptionAnswer(msgspec.Struct, frozen=True):
+    endpoint: str
+
+
+class JobAnswer(msgspec.Struct, frozen=True):
+    """What a sink has to do about one event. `due_at` is when it may run next, or when its worker's lease expires."""
+
+    sink: str
+    conversation: str
+    seq: int
+    state: Annotated[str, Meta(description="waiting, claimed or dead.")]
+    attempt: Annotated[int, Meta(description="So often a worker has claimed it.")]
+    created_at: Milliseconds
+    due_at: Milliseconds
+    error: Annotated[str | None, Meta(description="Of the last attempt that failed.")]
+
+
+class JobsAnswer(msgspec.Struct, frozen=True):
+    """The oldest first."""
+
+    jobs: list[JobAnswer]
+
+
+class JobCountAnswer(msgspec.Struct, frozen=True):
+    sink: str
+    state: str
+    count: int
+    oldest_at: Milliseconds
+
+
+class JobStatsAnswer(msgspec.Struct, frozen=True):
+    counts: list[JobCountAnswer]
+
+
+class JobsChangedAnswer(msgspec.Struct, frozen=True):
+    """How many jobs it was done to."""
+
+    count: int
+
+
 class TokenAnswer(msgspec.Struct, frozen=True):
     token: str
     user: str
@@ -121,16 +223,17 @@ class TokenAnswer(msgspec.Struct, frozen=True):
 
 
 class Topics(msgspec.Struct, frozen=True):
-    """Topic filters to subscribe to, and topic names with `{conversation}` to fill in."""
+    """Topic filters to subscribe to, and topic names with `{conversation}` to fill in. `send` is null if clients only
+    read there: they send messages, typing, read and delivered over HTTP."""
 
     subscribe: list[str]
     events: str
     live: str
-    send: str
+    send: str | None
 
 
 class MqttAnswer(msgspec.Struct, frozen=True):
-    """How to connect over MQTT; a URL is null where that listener is off."""
+    """How to connect over MQTT; a URL is null where that listener is off or not known."""
 
     ws_url: str | None
     tcp_url: str | None

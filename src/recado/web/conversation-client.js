@@ -16,8 +16,10 @@ import { ListReader } from "./list-reader.js";
 import { LiveSignals } from "./live-signals.js";
 import { HISTORY_PAGE, LogReader } from "./log-reader.js";
 import { MessageChanges } from "./message-changes.js";
-import { Outbox, randomId } from "./outbox.js";
+import { randomId } from "./outbox.js";
 import { OutboxSender } from "./outbox-sender.js";
+import { PagePresence } from "./page-presence.js";
+import { People } from "./people.js";
 
 export { ApiError, SignedOut };
 
@@ -36,6 +38,7 @@ export { ApiError, SignedOut };
  * @property {(url: string, protocol?: string) => WebSocket} [openSocket]
  * @property {typeof fetch} [fetchFunction]
  * @property {() => boolean} [hasNetwork]
+ * @property {() => boolean} [isVisible] whether the page is on the screen
  * @property {() => number} [random]
  *
  * @typedef {{kind: "state", state: ConnectionState, link: LinkKind | null} | {kind: "list"}
@@ -49,6 +52,7 @@ export class ConversationClient {
     this.api = new HttpApi(options.baseUrl, options.tokens, options.fetchFunction);
     /** @type {Session | null} */
     this.session = null;
+    this.people = new People();
     /** @type {Map<string, ConversationLog>} */
     this.conversations = new Map();
     this.listLoaded = false;
@@ -71,6 +75,7 @@ export class ConversationClient {
     this.reader = new LogReader(this.api, {
       onEvents: (events) => this.confirm(events),
       onChange: (id) => this.changed(id),
+      onView: (summary) => this.people.learn(summary.names),
       onGapFailed: (error, log) => this.readFailed(error, log),
     });
     this.changes = new MessageChanges(this.api, {
@@ -78,8 +83,16 @@ export class ConversationClient {
       onSignedOut: (error) => this.keeper.signOut(error),
     });
     this.signals = new LiveSignals(() => this.keeper.link);
-    this.outbox = new Outbox("", null);
-    this.sender = new OutboxSender(this.outbox, this.senderHooks());
+    const isVisible = options.isVisible ?? (() => globalThis.document?.visibilityState === "visible");
+    this.presence = new PagePresence(this.api, randomId(), isVisible, (error) => this.keeper.signOut(error));
+    this.pushIsKnown = (/** @type {string | null} */ _key) => {};
+    /** @type {Promise<string | null>} the server's key for web push, null if it does none */
+    this.pushKey = new Promise((resolve) => (this.pushIsKnown = resolve));
+    this.sender = new OutboxSender(options.storage, {
+      link: () => this.keeper.link,
+      onChange: (id) => this.emit({ kind: "conversation", id }),
+      onAcknowledgedRetry: (message) => this.confirmRetry(message.conversation, message.id),
+    });
     this.keeper = new LinkKeeper({
       ...options,
       api: this.api,
@@ -115,8 +128,13 @@ export class ConversationClient {
     return this.state === "online" && this.keeper.link?.carriesSignals === true;
   }
 
+  /** What was written and is not among the events yet. */
+  get outbox() {
+    return this.sender.outbox;
+  }
+
   get me() {
-    return this.session?.user ?? "";
+    return this.people.me;
   }
 
   /** The conversations, newest activity first. */
@@ -143,6 +161,7 @@ export class ConversationClient {
   }
 
   stop() {
+    this.presence.stop();
     this.signals.stop();
     this.reader.stop();
     this.keeper.stop();
@@ -201,27 +220,18 @@ export class ConversationClient {
    * @param {string} body
    */
   send(id, body) {
-    const message = this.outbox.add(id, body);
     this.signals.typingEnded(id);
-    this.emit({ kind: "conversation", id });
-    this.sender.flush(id);
-    return message;
+    return this.sender.write(id, body);
   }
 
   /** @param {string} messageId */
   retry(messageId) {
-    const message = this.outbox.messages.get(messageId);
-    if (!message) return;
-    this.outbox.retry(messageId);
-    this.emit({ kind: "conversation", id: message.conversation });
-    this.sender.flush(message.conversation);
+    this.sender.retry(messageId);
   }
 
   /** @param {string} messageId */
   discard(messageId) {
-    const message = this.outbox.messages.get(messageId);
-    this.outbox.remove(messageId);
-    if (message) this.emit({ kind: "conversation", id: message.conversation });
+    this.sender.discard(messageId);
   }
 
   /**
@@ -246,25 +256,37 @@ export class ConversationClient {
     this.emit({ kind: "conversation", id });
   }
 
+  /**
+   * Whether the user is to be notified of this conversation.
+   *
+   * @param {string} id
+   * @param {boolean} muted
+   * @returns {Promise<void>} rejects with `ApiError` if the server refuses
+   */
+  async setMuted(id, muted) {
+    await this.api.setMuted(id, muted);
+    const log = this.conversations.get(id);
+    if (log) log.summary.muted = muted;
+    this.emit({ kind: "conversation", id });
+  }
+
   /** @param {Session} session */
   async sessionKnown(session) {
     if (!this.session) {
-      const early = this.outbox.messages.values(); // written before it was known whose they are
-      this.outbox = new Outbox(session.user, this.options.storage);
-      for (const { conversation, body } of early) this.outbox.add(conversation, body);
-      this.sender = new OutboxSender(this.outbox, this.senderHooks());
+      this.sender.signedIn(session.user);
+      void this.askForPush();
     }
     this.session = session;
+    this.people.me = session.user;
+    if (session.mqtt.topics.send === null) this.presence.start(); // that broker does not tell who is there
     if (!this.listLoaded) await this.listReader.read(null);
   }
 
-  /** @returns {import("./outbox-sender.js").SenderHooks} */
-  senderHooks() {
-    return {
-      link: () => this.keeper.link,
-      onChange: (id) => this.emit({ kind: "conversation", id }),
-      onAcknowledgedRetry: (message) => this.confirmRetry(message.conversation, message.id),
-    };
+  /** Where there is web push, it depends on who is looking. */
+  async askForPush() {
+    const { public_key } = await this.api.push().catch(() => ({ public_key: null }));
+    if (public_key !== null && !this.keeper.stopped) this.presence.start();
+    this.pushIsKnown(public_key);
   }
 
   /**
@@ -333,6 +355,7 @@ export class ConversationClient {
   /** @param {Conversation} summary */
   absorb(summary) {
     this.viewed.add(summary.id);
+    this.people.learn(summary.names);
     const known = this.conversations.get(summary.id);
     if (known) {
       known.update(summary);

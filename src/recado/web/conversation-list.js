@@ -1,13 +1,14 @@
 // @ts-check
 /** The list of conversations: links in the order of activity, arrow keys between them, one page more at the end. */
 
-import { byId, element } from "./element.js";
-import { displayName, initials, listTime, othersIn, snippetOf, titleOf, toneOf } from "./format.js";
+import { byId, element, icon } from "./element.js";
+import { initials, listTime, othersIn, snippetOf, titleOf, toneOf } from "./format.js";
 import { otherIsOnline } from "./presence-text.js";
 import { TEXTS } from "./texts.js";
 
 /** @import {ConversationClient} from "./conversation-client.js" */
 /** @import {ConversationLog} from "./conversation-log.js" */
+/** @import {People} from "./people.js" */
 /** @import {Router} from "./router.js" */
 
 const SKELETON_ROWS = 5;
@@ -19,11 +20,12 @@ const STEPS = new Map([
 ]);
 
 /**
- * @param {string | null | undefined} user null is the host; undefined a conversation of many
+ * @param {string | null} user null is the host
+ * @param {string} name what the user is called
  * @returns {HTMLElement}
  */
-export function avatar(user) {
-  const shown = user ? initials(user) : "★";
+export function avatar(user, name) {
+  const shown = user === null ? "★" : initials(name);
   return element("span", { class: `avatar tone-${toneOf(user ?? "")}`, "aria-hidden": "true" }, shown);
 }
 
@@ -77,10 +79,12 @@ export class ConversationList {
     const typists = log.typists();
     const failed = this.client.outbox.of(id).findLast(({ status }) => status === "failed");
     const open = this.router.conversation === id;
+    const { people } = this.client;
     const shown = [
-      titleOf(summary, this.client.me),
-      summary.last_event,
+      titleOf(summary, people),
+      snippetOf(summary.last_event, people),
       summary.unread_count,
+      summary.muted,
       typists,
       failed,
       open,
@@ -102,7 +106,9 @@ export class ConversationList {
 
   /** The avatar, with a dot if the one other is there. @param {ConversationLog} log */
   face(log) {
-    const face = element("span", { class: "face" }, avatar(avatarUser(log, this.client.me)));
+    const { people } = this.client;
+    const user = avatarUser(log, people.me);
+    const face = element("span", { class: "face" }, avatar(user, people.nameOf(user)));
     if (!otherIsOnline(this.client, log)) return face;
     const dot = element("span", { class: "online-dot", "data-testid": "online-dot" });
     dot.append(element("span", { class: "visually-hidden" }, TEXTS.online));
@@ -130,15 +136,16 @@ export class ConversationList {
    * @param {string} [failedBody]
    */
   textFor({ summary }, typing, failedBody) {
-    const { me } = this.client;
-    const snippet = element("span", { class: "snippet", dir: "auto" }, snippetOf(summary.last_event, me));
+    const { people } = this.client;
+    const snippet = element("span", { class: "snippet", dir: "auto" }, snippetOf(summary.last_event, people));
     if (failedBody !== undefined) snippet.replaceChildren(TEXTS.notSentSnippet(failedBody));
     else if (typing) snippet.replaceChildren(TEXTS.typingShort);
     snippet.classList.toggle("snippet-failed", failedBody !== undefined);
     snippet.classList.toggle("snippet-typing", typing && failedBody === undefined);
     const time = element("time", { datetime: new Date(summary.active_at).toISOString() }, listTime(summary.active_at));
-    const title = element("span", { class: "item-title", dir: "auto" }, titleOf(summary, me));
+    const title = element("span", { class: "item-title", dir: "auto" }, titleOf(summary, people));
     const below = element("span", { class: "item-line" }, snippet);
+    if (summary.muted) below.append(mutedMark());
     if (summary.unread_count > 0) below.append(badge(summary.unread_count));
     return element("span", { class: "item-text" }, element("span", { class: "item-line" }, title, time), below);
   }
@@ -206,6 +213,11 @@ function badge(count) {
   return element("span", { class: "badge" }, number, label);
 }
 
+function mutedMark() {
+  const label = element("span", { class: "visually-hidden" }, TEXTS.muted);
+  return element("span", { class: "muted-mark", title: TEXTS.muted, "data-testid": "muted" }, icon("bell-off"), label);
+}
+
 function skeleton() {
   return element("li", { class: "skeleton", "aria-hidden": "true" }, element("span"), element("span"), element("span"));
 }
@@ -215,7 +227,8 @@ function emptyList() {
   return element("li", { class: "empty-list" }, element("p", {}, TEXTS.emptyList), hint);
 }
 
-/** The signed-in user, at the head of the list. @param {string} user */
-export function showMe(user) {
-  byId("me", HTMLSpanElement).replaceChildren(avatar(user), element("span", {}, displayName(user)));
+/** The signed-in user, at the head of the list. @param {People} people */
+export function showMe(people) {
+  const name = people.nameOf(people.me);
+  byId("me", HTMLSpanElement).replaceChildren(avatar(people.me, name), element("span", { dir: "auto" }, name));
 }

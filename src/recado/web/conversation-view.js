@@ -4,7 +4,7 @@
 import { Composer } from "./composer.js";
 import { avatar, avatarUser } from "./conversation-list.js";
 import { byId, element } from "./element.js";
-import { displayName, memberLine, titleOf } from "./format.js";
+import { memberLine, titleOf } from "./format.js";
 import { ApiError, SignedOut } from "./http-api.js";
 import { isMessage } from "./log-changes.js";
 import { otherIsOnline, presenceText } from "./presence-text.js";
@@ -29,6 +29,9 @@ export class ConversationView {
     this.opening = false; // nothing counts as read before the view stands where it should
     this.loadFailed = false;
     this.loadingOlder = false;
+    this.hasPush = false; // whether the server notifies anybody, so that there is something to mute
+    this.muteButton = byId("mute", HTMLButtonElement);
+    this.muteButton.onclick = () => void this.toggleMuted();
     this.timeline = new TimelineView({
       onEnd: () => this.seen(),
       onNearStart: () => this.wantOlder(),
@@ -110,13 +113,35 @@ export class ConversationView {
 
   /** @param {ConversationLog} log */
   renderHead(log) {
-    const { me } = this.client;
-    byId("subject", HTMLHeadingElement).textContent = titleOf(log.summary, me);
-    byId("members", HTMLSpanElement).textContent = memberLine(log.summary.members, me);
+    const { people } = this.client;
+    byId("subject", HTMLHeadingElement).textContent = titleOf(log.summary, people);
+    byId("members", HTMLSpanElement).textContent = memberLine(log.summary.members, people);
     const presence = byId("presence", HTMLSpanElement);
     presence.textContent = presenceText(this.client, log);
     presence.classList.toggle("is-online", otherIsOnline(this.client, log));
-    byId("head-avatar", HTMLSpanElement).replaceChildren(avatar(avatarUser(log, me)));
+    const user = avatarUser(log, people.me);
+    byId("head-avatar", HTMLSpanElement).replaceChildren(avatar(user, people.nameOf(user)));
+    this.renderMute(log);
+  }
+
+  /** @param {ConversationLog} log */
+  renderMute({ removed, summary }) {
+    const muted = summary.muted === true;
+    const text = muted ? TEXTS.unmute : TEXTS.mute;
+    this.muteButton.hidden = removed || !(this.hasPush || muted);
+    this.muteButton.title = text;
+    this.muteButton.setAttribute("aria-label", text);
+    this.muteButton.dataset.muted = String(muted);
+    document.getElementById("mute-icon")?.setAttribute("href", muted ? "#icon-bell-off" : "#icon-bell");
+  }
+
+  async toggleMuted() {
+    const log = this.id === null ? undefined : this.client.conversations.get(this.id);
+    if (!log) return;
+    this.muteButton.disabled = true;
+    await this.change((id) => this.client.setMuted(id, log.summary.muted !== true));
+    this.muteButton.disabled = false;
+    this.muteButton.focus({ preventScroll: true }); // a disabled button lets go of it
   }
 
   /** What stands above the oldest message shown. @param {ConversationLog} log */
@@ -137,18 +162,18 @@ export class ConversationView {
   /** @param {ConversationLog} log */
   renderRows(log) {
     if (this.loading && log.hasOlder) return; // drawn once, when the first page is here
-    const { me, outbox } = this.client;
+    const { people, outbox } = this.client;
     const { events, summary } = log;
     if (!this.isWatched() && summary.unread_count > 0 && !this.opening) this.unreadAfter ??= summary.read_up_to;
     const { unreadAfter } = this;
     const receiptOf = (/** @type {number} */ seq) => log.receiptOf(seq);
-    const rows = timelineRows({ events, outbox: outbox.of(log.id), me, unreadAfter, receiptOf });
-    this.timeline.render(rows, me, !log.removed);
+    const rows = timelineRows({ events, outbox: outbox.of(log.id), people, unreadAfter, receiptOf });
+    this.timeline.render(rows, !log.removed);
   }
 
   /** @param {ConversationLog} log */
   renderTyping(log) {
-    const names = log.typists().map(displayName);
+    const names = log.typists().map((user) => this.client.people.nameOf(user));
     const line = byId("typing", HTMLParagraphElement);
     const text = names.length > 0 ? TEXTS.typing(names) : "";
     if (line.dataset.text === text) return;

@@ -1,10 +1,11 @@
 // @ts-check
-/** Names, times and texts as people read them. Pure, but for the clock where `now` is not given. */
+/** Times and texts as people read them. Pure, but for the clock where `now` is not given. */
 
 import { isTombstone } from "./log-changes.js";
 import { TEXTS } from "./texts.js";
 
 /** @import {ChatEvent, Conversation} from "./http-api.js" */
+/** @import {People} from "./people.js" */
 
 const DAY_MS = 86_400_000;
 const NAMES_SHOWN = 4;
@@ -58,30 +59,11 @@ export function lastSeen(at, now = Date.now()) {
   return TEXTS.lastSeenOn(age < 7 ? WEEKDAY.format(at) : SHORT_DATE.format(at));
 }
 
-/**
- * A user id as a name: plain lower-case words get their capitals, anything else stays as it is.
- *
- * @param {string} user
- */
-export function displayName(user) {
-  if (!/^[a-z]+([_-][a-z]+)*$/.test(user)) return user;
-  return user
-    .split(/[_-]/)
-    .map((word) => word.charAt(0).toUpperCase() + word.slice(1))
-    .join(" ");
-}
-
-/** @param {string | null} user @param {string} me */
-export function nameFor(user, me) {
-  if (user === null) return TEXTS.host;
-  return user === me ? TEXTS.you : displayName(user);
-}
-
-/** @param {string} user */
-export function initials(user) {
-  const words = user.split(/[_-]+/).filter(Boolean);
-  const letters = words.length > 1 ? words.slice(0, 2).map((word) => word.charAt(0)) : [user.charAt(0)];
-  return letters.join("").toUpperCase();
+/** One letter or two for a name. @param {string} name */
+export function initials(name) {
+  const words = name.split(/[\s_-]+/).filter(Boolean);
+  const letters = words.length > 1 ? words.slice(0, 2) : [name];
+  return letters.map((word) => String.fromCodePoint(word.codePointAt(0) ?? 0x3f)).join("").toUpperCase();
 }
 
 /** One of eight colours, always the same for a user. @param {string} user */
@@ -96,16 +78,16 @@ export function othersIn(conversation, me) {
   return conversation.members.filter((member) => member !== me);
 }
 
-/** @param {Conversation} conversation @param {string} me */
-export function titleOf(conversation, me) {
+/** @param {Conversation} conversation @param {People} people */
+export function titleOf(conversation, people) {
   if (conversation.subject) return conversation.subject;
-  return memberLine(othersIn(conversation, me), me) || conversation.id;
+  return memberLine(othersIn(conversation, people.me), people) || conversation.id;
 }
 
-/** The names, "You" first. @param {string[]} members @param {string} me */
-export function memberLine(members, me) {
-  const ordered = [...members].sort((a, b) => Number(b === me) - Number(a === me));
-  const names = ordered.map((member) => nameFor(member, me));
+/** The names, "You" first. @param {string[]} members @param {People} people */
+export function memberLine(members, people) {
+  const ordered = [...members].sort((a, b) => Number(b === people.me) - Number(a === people.me));
+  const names = ordered.map((member) => people.called(member));
   return TEXTS.members(names.slice(0, NAMES_SHOWN), Math.max(0, names.length - NAMES_SHOWN));
 }
 
@@ -113,24 +95,26 @@ export function memberLine(members, me) {
  * The line for an event that is no message; empty for a type that this page does not know.
  *
  * @param {ChatEvent} event
- * @param {string} me
+ * @param {People} people
  */
-export function systemText(event, me) {
-  const by = event.from === null ? null : nameFor(event.from, me);
-  if (event.type === "member_added") return TEXTS.memberAdded(by, nameFor(event.user ?? "", me));
-  if (event.type === "member_removed") return TEXTS.memberRemoved(by, nameFor(event.user ?? "", me));
-  if (event.type === "user_erased") return TEXTS.userErased(nameFor(event.user ?? "", me));
+export function systemText(event, people) {
+  const by = event.from === null ? null : people.called(event.from);
+  const user = people.called(event.user ?? "");
+  if (event.type === "member_added") return TEXTS.memberAdded(by, user);
+  if (event.type === "member_removed") return TEXTS.memberRemoved(by, user);
+  if (event.type === "user_erased") return TEXTS.userErased(user);
   if (event.type !== "conversation_changed") return "";
   return event.subject ? TEXTS.subjectChanged(event.subject) : TEXTS.detailsChanged;
 }
 
-/** @param {ChatEvent | null} event @param {string} me */
-export function snippetOf(event, me) {
+/** @param {ChatEvent | null} event @param {People} people */
+export function snippetOf(event, people) {
   if (event === null) return TEXTS.noMessages;
-  if (event.type === "deleted") return isTombstone(event) ? TEXTS.deleted : TEXTS.deletedOne(nameFor(event.from, me));
-  if (event.type === "edited") return TEXTS.editedOne(nameFor(event.from, me), event.body);
-  if (event.type !== undefined) return systemText(event, me);
-  return TEXTS.snippet(nameFor(event.from, me), event.body ?? "");
+  const name = people.called(event.from);
+  if (event.type === "deleted") return isTombstone(event) ? TEXTS.deleted : TEXTS.deletedOne(name);
+  if (event.type === "edited") return TEXTS.editedOne(name, event.body);
+  if (event.type !== undefined) return systemText(event, people);
+  return TEXTS.snippet(name, event.body ?? "");
 }
 
 /**

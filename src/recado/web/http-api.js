@@ -37,13 +37,16 @@ const NOT_THE_SERVERS = ["unreachable", "unreadable"];
  * @property {number} unread_count
  * @property {number} active_at
  * @property {string[]} [online] the members who are there now; absent above the server's `receipt_members_max`
+ * @property {Record<string, string>} [names] what members are called, where the host has said so
+ * @property {boolean} [muted] whether the user is not to be notified of it
  *
  * @typedef {object} Session
  * @property {string} user
  * @property {number} expires_at
  * @property {string} http_url
- * @property {{ws_url: string, username: string, password: string,
- *   topics: {subscribe: string[], events: string, live: string, send: string}}} mqtt
+ * @property {{ws_url: string | null, username: string, password: string,
+ *   topics: {subscribe: string[], events: string, live: string, send: string | null}}} mqtt `send` is null where MQTT
+ *   comes from a broker of its own, which clients only read
  *
  * @typedef {object} TokenSource where the user's token comes from
  * @property {(renew: boolean) => Promise<string>} token `renew` if the last one was refused; rejects with `SignedOut`
@@ -167,6 +170,68 @@ export class HttpApi {
   }
 
   /**
+   * Everything up to this seq has arrived.
+   *
+   * @param {string} id
+   * @param {number} seq
+   * @returns {Promise<void>}
+   */
+  reportDelivered(id, seq) {
+    return this.call("PUT", `v1/conversations/${encodeURIComponent(id)}/delivered`, { seq });
+  }
+
+  /**
+   * This page is open, on the screen or hidden.
+   *
+   * @param {string} page
+   * @param {boolean} visible
+   * @returns {Promise<{renew_s: number}>} within how many seconds to say it again
+   */
+  reportPage(page, visible) {
+    return this.call("PUT", "v1/presence", { page, visible }, { keepalive: true });
+  }
+
+  /**
+   * It is open no more. The call outlives the page.
+   *
+   * @param {string} page
+   * @returns {Promise<void>}
+   */
+  reportPageClosed(page) {
+    return this.call("DELETE", `v1/presence/${encodeURIComponent(page)}`, undefined, { keepalive: true });
+  }
+
+  /**
+   * @param {string} id
+   * @param {boolean} muted
+   * @returns {Promise<unknown>}
+   */
+  setMuted(id, muted) {
+    return this.call(muted ? "PUT" : "DELETE", `v1/conversations/${encodeURIComponent(id)}/mute`);
+  }
+
+  /** @returns {Promise<{public_key: string | null}>} what to subscribe to web push with; null where there is none */
+  push() {
+    return this.get("v1/push");
+  }
+
+  /**
+   * @param {PushSubscriptionJSON} subscription
+   * @returns {Promise<unknown>}
+   */
+  putPushSubscription({ endpoint, keys }) {
+    return this.call("PUT", "v1/push/subscriptions", { endpoint, keys });
+  }
+
+  /**
+   * @param {string} endpoint
+   * @returns {Promise<void>}
+   */
+  deletePushSubscription(endpoint) {
+    return this.call("DELETE", `v1/push/subscriptions?endpoint=${encodeURIComponent(endpoint)}`);
+  }
+
+  /**
    * What happens in all conversations, past a cursor.
    *
    * @param {string | null} cursor null asks where it is now
@@ -176,7 +241,7 @@ export class HttpApi {
    */
   feed(cursor, waitS, signal) {
     const query = cursor === null ? "" : `?cursor=${encodeURIComponent(cursor)}&wait=${waitS}`;
-    return this.call("GET", `v1/events${query}`, undefined, signal);
+    return this.call("GET", `v1/events${query}`, undefined, { signal });
   }
 
   /**
@@ -205,12 +270,12 @@ export class HttpApi {
    * @param {string} method
    * @param {string} path
    * @param {object} [content] sent as JSON
-   * @param {AbortSignal} [signal]
+   * @param {RequestInit} [init]
    * @returns {Promise<any>} null for an answer without content
    */
-  async call(method, path, content, signal) {
+  async call(method, path, content, init) {
     const body = content && JSON.stringify(content);
-    const response = await this.authorized(path, { method, body, signal });
+    const response = await this.authorized(path, { ...init, method, body });
     if (response.status === 204) return null;
     const answer = response.ok ? await response.json().catch(() => null) : null;
     if (answer === null) throw await refusal(response);

@@ -10,6 +10,7 @@
 import { ApiError, SignedOut } from "./http-api.js";
 import { LinkClosed } from "./link.js";
 
+/** @import {ChatEvent} from "./http-api.js" */
 /** @import {Answer, LinkEnd, LinkKind, LinkOptions} from "./link.js" */
 /** @import {OutboxMessage} from "./outbox.js" */
 
@@ -73,7 +74,7 @@ export class HttpLink {
    */
   async send(message) {
     try {
-      await this.api.sendMessage(message);
+      this.sent(message, await this.api.sendMessage(message));
       return { reasonCode: 0, reason: "" };
     } catch (error) {
       const reasonCode = error instanceof ApiError && error.isTheServers && REASON_CODES[error.status];
@@ -84,6 +85,12 @@ export class HttpLink {
       throw new LinkClosed(end);
     }
   }
+
+  /**
+   * @param {OutboxMessage} _message
+   * @param {ChatEvent} _event
+   */
+  sent(_message, _event) {}
 
   /** @param {string} id */
   typing(id) {

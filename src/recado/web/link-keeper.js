@@ -9,6 +9,7 @@
  */
 
 import { WakeableWait, retryDelayMs } from "./backoff.js";
+import { openBroker } from "./broker-link.js";
 import { openEventStream } from "./event-stream-link.js";
 import { SignedOut } from "./http-api.js";
 import { LinkChoice } from "./link-choice.js";
@@ -27,7 +28,7 @@ const CLIMB_OPEN_MS_MAX = 10_000; // nobody does
 
 /** @type {Record<LinkKind, (options: LinkOptions) => Promise<Link>>} */
 const OPEN = {
-  mqtt: openMqtt,
+  mqtt: (options) => (options.session.mqtt.topics.send === null ? openBroker : openMqtt)(options),
   websocket: openWebSocket,
   "event-stream": openEventStream,
   "long-poll": openLongPoll,

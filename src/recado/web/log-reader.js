@@ -8,7 +8,7 @@
  */
 
 /** @import {ConversationLog} from "./conversation-log.js" */
-/** @import {ChatEvent, HttpApi} from "./http-api.js" */
+/** @import {ChatEvent, Conversation, HttpApi} from "./http-api.js" */
 /** @import {Receipt} from "./receipts.js" */
 
 export const HISTORY_PAGE = 50;
@@ -19,6 +19,7 @@ const VIEW_AFTER_MS = 500; // members are often added one after another
  * @typedef {object} ReaderHooks
  * @property {(events: ChatEvent[]) => void} onEvents
  * @property {(id: string) => void} onChange
+ * @property {(summary: Conversation) => void} onView
  * @property {(error: unknown, log: ConversationLog) => void} onGapFailed
  */
 
@@ -104,6 +105,7 @@ export class LogReader {
   async readView(log) {
     this.viewTimers.delete(log.id);
     const summary = await this.api.conversation(log.id).catch(() => null); // without it the next list says it
+    if (summary) this.hooks.onView(summary);
     if (summary && !log.removed) log.update(summary);
     this.hooks.onChange(log.id);
   }

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * The best link: MQTT 5 over a WebSocket on a port of its own. Everything goes over it, up and down, and its SUBSCRIBE
+ * The best link: MQTT 5 over a WebSocket, with Recado itself. Everything goes over it, up and down, and its SUBSCRIBE
  * resumes each conversation from the seq that the page has (`after=<conversation>=<seq>`).
  */
 
@@ -9,7 +9,7 @@ import { MqttError } from "./mqtt-codec.js";
 import { MqttClosed, connectMqtt } from "./mqtt.js";
 import { TopicTemplates } from "./topic-templates.js";
 
-/** @import {Answer, Link, LinkEnd, LinkOptions} from "./link.js" */
+/** @import {Answer, Link, LinkEnd, LinkHooks, LinkOptions} from "./link.js" */
 /** @import {MqttConnection, MqttEnd} from "./mqtt.js" */
 /** @import {OutboxMessage} from "./outbox.js" */
 
@@ -27,7 +27,7 @@ export class MqttLink {
     this.kind = /** @type {const} */ ("mqtt");
     this.carriesSignals = true;
     this.filters = subscribe;
-    this.topics = new TopicTemplates(events, live, send);
+    this.topics = new TopicTemplates(events, live, send ?? "");
     this.onEnded = (/** @type {LinkEnd} */ _end) => {};
     /** @type {Promise<LinkEnd>} */
     this.ended = new Promise((resolve) => (this.onEnded = resolve));
@@ -38,25 +38,19 @@ export class MqttLink {
   /** Rejects with `LinkClosed`. */
   async open() {
     const { session, clientId, openMs, openSocket } = this.options;
-    const { ws_url: url, username, password } = session.mqtt;
+    const { ws_url, username, password } = session.mqtt;
     this.connection = await connectMqtt({
-      ...{ url, clientId, username, password, openMs, openSocket },
-      onPublish: (topicName, payload) => this.receive(topicName, payload),
+      ...{ url: webSocketUrl(ws_url), clientId, username, password, openMs, openSocket },
+      onPublish: (topicName, payload) => handOver(this.topics, topicName, payload, this.options.hooks),
       onClose: (end) => this.onEnded(linkEnd(end)),
     }).catch(rethrow);
   }
 
   /** @param {Array<[string, number]>} positions */
   async resume(positions) {
-    const subscriptions = this.filters.map((topicFilter) => {
-      return { topicFilter, qos: /** @type {0 | 1} */ (topicFilter.endsWith("/live") ? 0 : 1) };
-    });
     const held = positions.slice(0, RESUMED_MAX);
     const after = held.map(([id, seq]) => /** @type {[string, string]} */ (["after", `${id}=${seq}`]));
-    const reasonCodes = await this.connected.subscribe(subscriptions, after).catch(rethrow);
-    const refused = reasonCodes.find((code) => code >= 0x80);
-    const reason = `subscription refused: 0x${refused?.toString(16)}`;
-    if (refused !== undefined) throw new LinkClosed({ why: "server", reason });
+    await subscribe(this.connected, this.filters, after).catch(rethrow);
     return held.map(([id]) => id);
   }
 
@@ -102,19 +96,6 @@ export class MqttLink {
     if (!this.connection) throw new LinkClosed({ why: "closed", reason: "the link is not open" });
     return this.connection;
   }
-
-  /**
-   * @param {string} topicName
-   * @param {Uint8Array} payload
-   */
-  receive(topicName, payload) {
-    const { id, live } = this.topics.match(topicName) ?? {};
-    const content = id === undefined ? null : parsed(payload);
-    if (id === undefined || content === null) return;
-    const { onEvent, onSignal } = this.options.hooks;
-    if (live) onSignal(id, content);
-    else onEvent(id, content);
-  }
 }
 
 /**
@@ -125,6 +106,48 @@ export async function openMqtt(options) {
   const link = new MqttLink(options);
   await link.open();
   return link;
+}
+
+/**
+ * Where MQTT is; rejects with `LinkClosed` where it is off.
+ *
+ * @param {string | null} url
+ */
+export function webSocketUrl(url) {
+  if (url === null) throw new LinkClosed({ why: "lost", reason: "MQTT is not offered over a WebSocket" });
+  return url;
+}
+
+/**
+ * @param {MqttConnection} connection
+ * @param {string[]} filters
+ * @param {Array<[string, string]>} [userProperties]
+ * @returns {Promise<void>} rejects with `LinkClosed` if one of them is refused
+ */
+export async function subscribe(connection, filters, userProperties) {
+  const subscriptions = filters.map((topicFilter) => {
+    return { topicFilter, qos: /** @type {0 | 1} */ (topicFilter.endsWith("/live") ? 0 : 1) };
+  });
+  const reasonCodes = await connection.subscribe(subscriptions, userProperties);
+  const refused = reasonCodes.find((code) => code >= 0x80);
+  const reason = `subscription refused: 0x${refused?.toString(16)}`;
+  if (refused !== undefined) throw new LinkClosed({ why: "server", reason });
+}
+
+/**
+ * What was published, to whom it may concern; what is nobody's is passed over.
+ *
+ * @param {TopicTemplates} topics
+ * @param {string} topicName
+ * @param {Uint8Array} payload
+ * @param {LinkHooks} hooks
+ */
+export function handOver(topics, topicName, payload, { onEvent, onSignal }) {
+  const { id, live } = topics.match(topicName) ?? {};
+  const content = id === undefined ? null : parsed(payload);
+  if (id === undefined || content === null) return;
+  if (live) onSignal(id, content);
+  else onEvent(id, content);
 }
 
 /**

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * One MQTT 5 connection over one WebSocket, from CONNECT to its end.
+ * One MQTT connection over one WebSocket, from CONNECT to its end: of MQTT 5, or of 3.1.1 for who knows no better.
  *
  * `connectMqtt` resolves once the server accepted, and `onClose` is then called exactly once, whatever ended the
  * connection. Nothing outlives it: what still waits for an acknowledgement is rejected with `MqttClosed`, and whoever
@@ -9,7 +9,8 @@
 
 import { MALFORMED_PACKET, MqttError, PACKET_TOO_LARGE, PacketReader, PROTOCOL_ERROR, encode } from "./mqtt-codec.js";
 
-/** @import {ConnackPacket, Packet, Properties, PublishPacket, Subscription} from "./mqtt-codec.js" */
+/** @import {ConnackPacket, Packet, PublishPacket, Subscription} from "./mqtt-codec.js" */
+/** @import {Properties, Version} from "./mqtt-fields.js" */
 
 const ANSWER_MS_MAX = 10_000;
 const PROBE_MS_MAX = 3_000;
@@ -24,6 +25,7 @@ const OPEN = 1; // of WebSocket.readyState
  * @property {string} clientId
  * @property {string} [username]
  * @property {string} [password]
+ * @property {Version} [version] 5 unless told
  * @property {number} [keepAliveS] 60 unless told; a hidden page's timers fire once a minute, so less would drop it
  * @property {(topicName: string, payload: Uint8Array, packet: PublishPacket) => void} onPublish
  * @property {(end: MqttEnd) => void} onClose
@@ -33,6 +35,7 @@ const OPEN = 1; // of WebSocket.readyState
  * @typedef {object} MqttEnd why a connection ended
  * @property {number} reasonCode the server's DISCONNECT, CONNACK or our own reason; 0 if the socket just closed
  * @property {string} reason
+ * @property {boolean} [unanswered] whether the other end hung up on a CONNECT, without an answer to it
  */
 
 /** What a wait on a connection is rejected with when the connection ends first. */
@@ -42,6 +45,7 @@ export class MqttClosed extends Error {
     super(end.reason);
     this.name = "MqttClosed";
     this.reasonCode = end.reasonCode;
+    this.unanswered = end.unanswered === true;
   }
 }
 
@@ -102,11 +106,13 @@ export class MqttConnection {
   constructor(options, onAccepted) {
     this.options = options;
     this.onAccepted = onAccepted;
-    this.reader = new PacketReader();
+    this.version = options.version ?? 5;
+    this.reader = new PacketReader(this.version);
     this.keepAliveS = options.keepAliveS ?? 60;
     this.packetBytesMax = Infinity;
     this.sendQuota = 65_535;
     this.nextPacketId = 1;
+    this.saidConnect = false;
     this.accepted = false;
     this.ended = false;
     /** @type {Map<number, string>} */
@@ -122,7 +128,7 @@ export class MqttConnection {
     this.socket.binaryType = "arraybuffer";
     this.socket.onopen = () => this.sendConnect();
     this.socket.onmessage = (frame) => this.receive(frame.data);
-    this.socket.onclose = () => this.end(0, "the connection was lost");
+    this.socket.onclose = () => this.end(0, "the connection was lost", undefined, this.saidConnect && !this.accepted);
   }
 
   /**
@@ -170,6 +176,7 @@ export class MqttConnection {
 
   sendConnect() {
     const { clientId, username, password } = this.options;
+    this.saidConnect = true;
     const properties = { sessionExpiryInterval: 0, receiveMaximum: RECEIVE_MAX, topicAliasMaximum: TOPIC_ALIAS_MAX };
     const { keepAliveS } = this;
     this.send({ type: "connect", cleanStart: true, keepAliveS, clientId, username, password, properties });
@@ -304,7 +311,7 @@ export class MqttConnection {
   /** @param {Packet} packet */
   send(packet) {
     if (this.ended) throw new MqttClosed({ reasonCode: 0, reason: "the connection is closed" });
-    const bytes = encode(packet);
+    const bytes = encode(packet, this.version);
     if (bytes.length > this.packetBytesMax) throw new MqttError(PACKET_TOO_LARGE, "too large for the server");
     this.socket.send(bytes);
     if (this.accepted) this.schedulePing();
@@ -327,16 +334,17 @@ export class MqttConnection {
    * @param {number} reasonCode
    * @param {string} reason
    * @param {Packet} [farewell]
+   * @param {boolean} [unanswered]
    */
-  end(reasonCode, reason, farewell) {
+  end(reasonCode, reason, farewell, unanswered) {
     if (this.ended) return;
-    if (farewell && this.socket.readyState === OPEN) this.socket.send(encode(farewell));
+    if (farewell && this.socket.readyState === OPEN) this.socket.send(encode(farewell, this.version));
     this.ended = true;
     clearTimeout(this.answerTimer);
     clearTimeout(this.pingTimer);
     this.socket.onclose = this.socket.onmessage = this.socket.onopen = null;
     this.socket.close();
-    const end = { reasonCode, reason };
+    const end = unanswered ? { reasonCode, reason, unanswered } : { reasonCode, reason };
     for (const wait of this.waits.values()) {
       clearTimeout(wait.timer);
       wait.fail(new MqttClosed(end));

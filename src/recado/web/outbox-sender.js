@@ -1,13 +1,14 @@
 // @ts-check
 /**
- * Sends the outbox: per conversation in order, one message at a time, so that a lost link never lets a later message
+ * Takes what the user writes into the outbox, and sends it: per conversation in order, one message at a time, so that a lost link never lets a later message
  * overtake an earlier one. What a link's end leaves unanswered stays and is sent again, with its id, over the next.
  */
 
 import { LinkClosed } from "./link.js";
+import { Outbox } from "./outbox.js";
 
 /** @import {Link} from "./link.js" */
-/** @import {Outbox, OutboxMessage} from "./outbox.js" */
+/** @import {OutboxMessage} from "./outbox.js" */
 
 /**
  * @typedef {object} SenderHooks
@@ -18,18 +19,53 @@ import { LinkClosed } from "./link.js";
 
 export class OutboxSender {
   /**
-   * @param {Outbox} outbox
+   * @param {Storage | null} storage
    * @param {SenderHooks} hooks
    */
-  constructor(outbox, hooks) {
-    this.outbox = outbox;
+  constructor(storage, hooks) {
+    this.storage = storage;
     this.hooks = hooks;
+    this.outbox = new Outbox("", null);
     /** @type {Set<string>} */
     this.busy = new Set();
   }
 
+  /** It is known now whose messages these are, and those of an earlier page. @param {string} user */
+  signedIn(user) {
+    const early = this.outbox.messages.values();
+    this.outbox = new Outbox(user, this.storage);
+    for (const { conversation, body } of early) this.outbox.add(conversation, body);
+  }
+
+  /**
+   * @param {string} conversation
+   * @param {string} body
+   */
+  write(conversation, body) {
+    const message = this.outbox.add(conversation, body);
+    this.hooks.onChange(conversation);
+    void this.flush(conversation);
+    return message;
+  }
+
+  /** @param {string} messageId */
+  retry(messageId) {
+    const message = this.outbox.messages.get(messageId);
+    if (!message) return;
+    this.outbox.retry(messageId);
+    this.hooks.onChange(message.conversation);
+    void this.flush(message.conversation);
+  }
+
+  /** @param {string} messageId */
+  discard(messageId) {
+    const message = this.outbox.messages.get(messageId);
+    this.outbox.remove(messageId);
+    if (message) this.hooks.onChange(message.conversation);
+  }
+
   flushAll() {
-    for (const conversation of this.outbox.waiting()) this.flush(conversation);
+    for (const conversation of this.outbox.waiting()) void this.flush(conversation);
   }
 
   /** @param {string} conversation */

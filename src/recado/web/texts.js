@@ -15,7 +15,7 @@ const CONNECTION = {
 
 /** @type {Partial<Record<LinkKind, string>>} what is said of a connection that is not the best one */
 const LINKS = {
-  websocket: "Connected by a WebSocket: MQTT is blocked here.",
+  websocket: "Connected by a WebSocket: MQTT does not get through.",
   "event-stream": "Connected by event stream: WebSockets are blocked here.",
   "long-poll": "Connected by polling: no signs of typing or presence.",
 };
@@ -88,6 +88,15 @@ export const TEXTS = {
   cancelEditing: "Cancel editing",
   changeRefusal: (/** @type {number} */ status, /** @type {string} */ message) =>
     CHANGE_REFUSALS[status] ?? `The server refused it: ${message}.`,
+  notify: "Notify me",
+  notifyHint: "Hear of new messages while this page is closed.",
+  notifyOn: "Notifications are on.",
+  notifyStop: "Switch off",
+  notifyDenied: "Notifications are blocked in your browser’s settings.",
+  notifyFailed: "That did not work. Try again in a moment.",
+  mute: "Mute this conversation",
+  unmute: "Unmute this conversation",
+  muted: "muted",
   send: "Send",
   retry: "Try again",
   discard: "Discard",

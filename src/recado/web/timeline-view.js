@@ -6,7 +6,7 @@
 
 import { avatar } from "./conversation-list.js";
 import { byId, element, icon } from "./element.js";
-import { clockTime, dayName, displayName, fullTime, linkPieces, nameFor } from "./format.js";
+import { clockTime, dayName, fullTime, linkPieces } from "./format.js";
 import { MessageMenu } from "./message-menu.js";
 import { TEXTS } from "./texts.js";
 
@@ -60,15 +60,14 @@ export class TimelineView {
 
   /**
    * @param {Row[]} rows
-   * @param {string} me
    * @param {boolean} canChange
    */
-  render(rows, me, canChange) {
+  render(rows, canChange) {
     this.canChange = canChange;
     const wasAtEnd = this.atEnd;
     const anchor = this.anchor();
     const last = this.list.lastElementChild;
-    const nodes = rows.map((row) => this.nodeFor(row, me));
+    const nodes = rows.map((row) => this.nodeFor(row));
     this.reconcile(nodes);
     this.forgetAllBut(rows);
     this.setTabStop();
@@ -156,11 +155,8 @@ export class TimelineView {
     for (const key of this.drawn.keys()) if (!keys.has(key)) this.drawn.delete(key);
   }
 
-  /**
-   * @param {Row} row
-   * @param {string} me
-   */
-  nodeFor(row, me) {
+  /** @param {Row} row */
+  nodeFor(row) {
     const drawn = JSON.stringify(row) + (row.kind === "day" ? dayName(row.at) : this.canChange);
     const known = this.drawn.get(row.key);
     if (known?.drawn === drawn) return known.node;
@@ -168,7 +164,7 @@ export class TimelineView {
     const hadFocus = node.contains(document.activeElement);
     if (row.kind !== "message") drawLine(node, row);
     else if (known?.row.kind === "message" && isSameText(known.row, row)) this.drawState(node, row);
-    else this.drawMessage(node, row, me);
+    else this.drawMessage(node, row);
     this.drawn.set(row.key, { node, drawn, row });
     if (hadFocus && !node.contains(document.activeElement)) this.focusIn(node);
     return node;
@@ -183,26 +179,21 @@ export class TimelineView {
   /**
    * @param {HTMLLIElement} node
    * @param {MessageRow} row
-   * @param {string} me
    */
-  drawMessage(node, row, me) {
+  drawMessage(node, row) {
     node.className = ["row", "row-message", row.own ? "own" : "other", row.first && "first", row.last && "last"]
       .filter(Boolean)
       .join(" ");
     Object.assign(node.dataset, { testid: "message", id: row.id });
     node.toggleAttribute("data-deleted", row.deleted === true);
     const bubble = element("div", { class: "bubble", title: titleFor(row) });
-    const name = element(
-      "span",
-      { class: row.own || !row.first ? "visually-hidden" : "sender" },
-      nameFor(row.from, me),
-    );
+    const name = element("span", { class: row.own || !row.first ? "visually-hidden" : "sender", dir: "auto" }, row.name);
     const pieces = row.deleted ? [TEXTS.deleted] : linkPieces(row.body).map(pieceNode);
     const text = element("p", { class: "body", dir: "auto", "data-time": timeLine(row).join(" ") }, ...pieces);
     bubble.append(name, text, element("span", { class: "meta", "aria-live": "off" }));
     const parts = row.own
       ? [element("div", { class: "own-line" }, this.more(row), bubble)]
-      : [row.last ? avatar(row.from) : element("span", { class: "avatar-space" }), bubble];
+      : [row.last ? avatar(row.from, row.name) : element("span", { class: "avatar-space" }), bubble];
     node.replaceChildren(...parts);
     if (row.status === "failed") node.append(this.failure(row));
     this.drawState(node, row);
@@ -280,7 +271,7 @@ export class TimelineView {
 function isSameText(before, now) {
   if (before.status === "failed" || now.status === "failed") return false;
   /** @type {Array<keyof MessageRow>} */
-  const drawn = ["id", "from", "body", "at", "editedAt", "deleted", "first", "last"];
+  const drawn = ["id", "from", "name", "body", "at", "editedAt", "deleted", "first", "last"];
   return drawn.every((field) => before[field] === now[field]);
 }
 
@@ -312,7 +303,7 @@ function metaNodes(row) {
 function stateOf({ own, deleted, status, receipt, seq, seenBy = [] }) {
   if (!own || deleted) return { text: "", name: "" };
   if (receipt) {
-    const text = seenBy.length > 0 ? TEXTS.readBy(seenBy.map(displayName)) : TEXTS.receipt[receipt];
+    const text = seenBy.length > 0 ? TEXTS.readBy(seenBy) : TEXTS.receipt[receipt];
     return { text, name: receipt === "stored" ? "sent" : receipt };
   }
   if (seq !== undefined) return { text: "", name: "" }; // stored, in a conversation where receipts are not told

@@ -7,9 +7,11 @@
 
 import { dayNumber, systemText } from "./format.js";
 import { isTombstone } from "./log-changes.js";
+import { TEXTS } from "./texts.js";
 
 /** @import {ChatEvent} from "./http-api.js" */
 /** @import {OutboxMessage, OutboxStatus} from "./outbox.js" */
+/** @import {People} from "./people.js" */
 /** @import {ReceiptState} from "./receipts.js" */
 
 const GROUP_MS_MAX = 5 * 60_000;
@@ -24,12 +26,13 @@ const GROUP_MS_MAX = 5 * 60_000;
  * @property {string} id
  * @property {number} [seq] absent until the server's event is here
  * @property {string | null} from
+ * @property {string} name what the sender is called
  * @property {string} body
  * @property {number} at
  * @property {boolean} own
  * @property {OutboxStatus} status
  * @property {ReceiptState} [receipt] of an own message that is stored, where receipts are told
- * @property {string[]} [seenBy] the others who have read it, if only some have
+ * @property {string[]} [seenBy] what the others are called who have read it, if only some have
  * @property {number} [editedAt]
  * @property {boolean} [deleted] only its place is left
  * @property {number} [reasonCode]
@@ -43,19 +46,19 @@ const GROUP_MS_MAX = 5 * 60_000;
  * @param {object} conversation
  * @param {ChatEvent[]} conversation.events
  * @param {OutboxMessage[]} conversation.outbox
- * @param {string} conversation.me
+ * @param {People} conversation.people
  * @param {number | null} conversation.unreadAfter the seq after which the "new" line stands
  * @param {(seq: number) => {receipt?: ReceiptState, seenBy?: string[]}} [conversation.receiptOf] of an own message
  * @returns {Row[]}
  */
-export function timelineRows({ events, outbox, me, unreadAfter, receiptOf = () => ({}) }) {
+export function timelineRows({ events, outbox, people, unreadAfter, receiptOf = () => ({}) }) {
   /** @type {Row[]} */
   const rows = [];
   let day = NaN;
   let unreadShown = unreadAfter === null;
   for (const row of [
-    ...events.map((event) => eventRow(event, me, receiptOf)),
-    ...outbox.map((message) => outboxRow(message, me)),
+    ...events.map((event) => eventRow(event, people, receiptOf)),
+    ...outbox.map((message) => outboxRow(message, people)),
   ]) {
     if (row === null) continue;
     if (dayNumber(row.at) !== day) rows.push({ kind: "day", key: `day/${dayNumber(row.at)}/${row.key}`, at: row.at });
@@ -72,37 +75,40 @@ export function timelineRows({ events, outbox, me, unreadAfter, receiptOf = () =
 
 /**
  * @param {ChatEvent} event
- * @param {string} me
+ * @param {People} people
  * @param {(seq: number) => {receipt?: ReceiptState, seenBy?: string[]}} receiptOf
  * @returns {SystemRow | MessageRow | null}
  */
-function eventRow(event, me, receiptOf) {
+function eventRow(event, people, receiptOf) {
   const { seq, at, from, type, id = `seq-${seq}`, body = "", edited_at: editedAt } = event;
   const deleted = isTombstone(event);
   if (type !== undefined && !deleted) {
-    const text = systemText(event, me);
+    const text = systemText(event, people);
     return text ? { kind: "system", key: `system/${seq}`, text, at } : null;
   }
   const key = `message/${from ?? ""}/${id}`;
-  const own = from === me;
+  const own = from === people.me;
+  const name = people.called(from);
   /** @type {MessageRow} */
-  const row = { kind: "message", key, id, seq, from, body, at, own, status: "sent", first: true, last: true };
+  const row = { kind: "message", key, id, seq, from, name, body, at, own, status: "sent", first: true, last: true };
   if (deleted) return { ...row, deleted };
-  return { ...row, editedAt, ...(own ? receiptOf(seq) : {}) };
+  const { receipt, seenBy } = own ? receiptOf(seq) : {};
+  return { ...row, editedAt, receipt, seenBy: seenBy?.map((user) => people.nameOf(user)) };
 }
 
 /**
  * @param {OutboxMessage} message
- * @param {string} me
+ * @param {People} people
  * @returns {MessageRow}
  */
-function outboxRow({ id, body, at, status, reasonCode, reason }, me) {
+function outboxRow({ id, body, at, status, reasonCode, reason }, { me }) {
   const key = `message/${me}/${id}`;
   return {
     kind: "message",
     key,
     id,
     from: me,
+    name: TEXTS.you,
     body,
     at,
     own: true,

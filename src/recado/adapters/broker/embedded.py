@@ -24,10 +24,11 @@ from recado.broker.storage import Storage, StorageFailed
 from recado.chat import actions
 from recado.chat.actions import SEQ_MAX, Chat
 from recado.chat.errors import ChatError, Invalid, NotFound, Unauthenticated, Unavailable
-from recado.chat.event import Committed, encode_event
+from recado.chat.event import Committed, Event, encode_event
 from recado.chat.ids import is_valid_id
 from recado.chat.message import parse_message
 from recado.chat.principal import Principal
+from recado.chat.stages import accepted_at
 from recado.mqtt.packets import Connect, Publish, SubscriptionRequest
 from recado.mqtt.properties import PropertyId
 from recado.mqtt.reason_codes import ReasonCode
@@ -84,6 +85,7 @@ class EmbeddedBroker:
     # recado.ports.Broker
 
     def publish(self, committed: Sequence[Committed]) -> None:
+        published: list[tuple[str, Event, int]] = []
         for entry in committed:
             topic_name = f"c/{entry.conversation}"
             event = entry.event
@@ -96,8 +98,11 @@ class EmbeddedBroker:
             if not recipients:
                 continue
             is_followed = len(recipients) <= self.chat.limits.receipt_members_max
-            publication = Publication(topic_name, payload, _QOS_MAX, event.seq, is_followed=is_followed)
+            publication = Publication(topic_name, payload, _QOS_MAX, event.seq, is_followed=is_followed, stamp=event.at)
+            delivered = self.server.counters.delivered
             self.server.publish_to(publication, recipients, entry.origin)
+            published.append((entry.conversation, event, self.server.counters.delivered - delivered))
+        self.chat.stages.publish(published)
 
     def _publish_last(self, topic_name: str, seq: int, payload: bytes, users: frozenset[str]) -> None:
         """The last that these users get of a log: they may not read it there any more."""
@@ -170,6 +175,8 @@ class EmbeddedBroker:
         if isinstance(publication, Place) and publication.position is not None:
             conversation = publication.topic_name[2:]
             self.chat.receipts.delivered(session.user, conversation, publication.position, publication.start)
+            if (at := publication.stamp or accepted_at(publication.start)) is not None:
+                self.chat.stages.acknowledge(conversation, publication.position, at)
 
     async def authorize_subscription(self, session: Session, subscription: SubscriptionRequest) -> ReasonCode:
         if not _may_match(subscription.topic_filter):

@@ -1,5 +1,5 @@
 """The named statements of `statements.sql`: `SQL["save_session"]`."""
 
-from recado.adapters.store.sqlite.statements import load
+from recado.adapters.store.statements import load
 
 SQL = load(__package__)

@@ -15,7 +15,7 @@ import msgspec
 
 from recado.adapters.broker.log_sessions.statements import SQL
 from recado.adapters.broker.sqlite.rows import session_of, subscription_of, will_bytes
-from recado.adapters.store.sqlite.rows import Row, event_of
+from recado.adapters.store.rows import Row, event_of
 from recado.broker.publication import Publication
 from recado.broker.storage import (
     Acknowledged,

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from recado.adapters.store.sqlite.statements import load
+from recado.adapters.store.statements import load
 
 SQL = load(__package__)
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Protocol, TypeVar
 
+from recado.adapters.store.sqlite import people
 from recado.adapters.store.sqlite.reader import Reader
 from recado.adapters.store.sqlite.writer import Writer
 
@@ -41,7 +42,10 @@ class Erasing:
         await self._clear_log(key)
 
     async def user(self, user: str, at: int) -> None:
-        """First out of all conversations, so that nothing reaches the user any more; then the messages."""
+        """First the name, and where to call; then out of all conversations, so that nothing reaches the user any more;
+        then the messages."""
+        await self._write(lambda writer: people.forget(writer.db, user))
+        self._erased()
         found = [key async for key in self._walk(partial(Reader.traces_of, user=user))]
         for start in range(0, len(found), self._rows_max):
             keys = found[start : start + self._rows_max]

@@ -9,7 +9,7 @@ from typing import Any
 
 import apsw
 
-from recado.adapters.store.sqlite.rows import Row, event_of
+from recado.adapters.store.rows import Row, event_of
 from recado.adapters.store.sqlite.statements import SQL
 from recado.chat.event import count_within, encoded_size
 from recado.ports import FeedPage, Placed

@@ -9,6 +9,8 @@ from typing import IO
 
 import apsw
 
+from recado.ports import Unusable
+
 BUSY_TIMEOUT_MS = 5_000
 _READ_CACHE_KIB = 8 * 1024
 # Bounds the write-ahead log: from 32 MB on it is written to the database, which pauses the writer
@@ -30,7 +32,7 @@ CONVERSATIONS = Schema(__package__, 0, "recado serve")
 SESSIONS = Schema("recado.adapters.broker.sqlite", 0x5243_4201, "recado broker")
 
 
-class DatabaseUnusable(Exception):
+class DatabaseUnusable(Unusable):
     """The file cannot be used; the text says why and what to do."""
 
 

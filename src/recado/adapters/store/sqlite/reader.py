@@ -1,18 +1,32 @@
 """The reads, run by reading threads, each on its own connection and in one read transaction."""
 
 import re
+from collections.abc import Sequence
 
 import apsw
 import msgspec
 
-from recado.adapters.store.sqlite import feed
+from recado.adapters.store.rows import Row, event_of
+from recado.adapters.store.sqlite import feed, jobs, people
 from recado.adapters.store.sqlite.limits import SqliteLimits
-from recado.adapters.store.sqlite.rows import Row, event_of
 from recado.adapters.store.sqlite.statements import SQL
 from recado.chat.conversation import ConversationView
 from recado.chat.errors import Invalid, no_such_conversation
 from recado.chat.event import Event, count_within, encoded_size
-from recado.ports import Circle, ConversationPage, EventPage, FeedPage, Membership, Receipt
+from recado.ports import (
+    Circle,
+    ConversationPage,
+    EventPage,
+    FeedPage,
+    Job,
+    JobCount,
+    JobEvent,
+    JobFilter,
+    JobView,
+    Membership,
+    PushTarget,
+    Receipt,
+)
 
 _SEQ_END = 2**62
 _CURSOR = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})", re.ASCII)  # (active_at, key), both within SQLite's integers
@@ -28,7 +42,7 @@ class Reader:
             row = self._row("conversation_row", conversation)
             if row is None:
                 raise no_such_conversation(conversation)
-            view = self._view(row, viewer, self._read_up_to(row[0], conversation, viewer))
+            view = self._view(row, viewer, *self._member(row[0], conversation, viewer))
         return view  # noqa: RET504  # `with` a connection may swallow errors, as far as a type checker knows
 
     def conversations(self, user: str, cursor: str | None, limit: int) -> ConversationPage:
@@ -37,7 +51,7 @@ class Reader:
             rows: list[Row] = self._db.execute(
                 SQL["conversation_rows_of"], (user, active_at, key, limit + 1)
             ).fetchall()
-            views = [self._view(row[:-1], user, row[-1]) for row in rows[:limit]]
+            views = [self._view(row[:-2], user, *row[-2:]) for row in rows[:limit]]
         more = f"{rows[limit - 1][5]}.{rows[limit - 1][0]}" if len(rows) > limit else None
         return ConversationPage(views, more)
 
@@ -46,7 +60,7 @@ class Reader:
     ) -> EventPage:
         with self._db:
             key, last_seq = self._state(conversation)
-            self._read_up_to(key, conversation, viewer)
+            self._member(key, conversation, viewer)
             end = _SEQ_END if before is None else before
             if after is None:
                 rows = self._db.execute(SQL["events_before"], (key, end, limit)).fetchall()[::-1]
@@ -97,7 +111,7 @@ class Reader:
     def receipts(self, conversation: str, viewer: str | None, members_max: int) -> list[Receipt]:
         with self._db:
             key, _ = self._state(conversation)
-            self._read_up_to(key, conversation, viewer)
+            self._member(key, conversation, viewer)
             found = [Receipt(*row) for row in self._db.execute(SQL["receipts"], (key, members_max + 1))]
         return found if len(found) <= members_max else []
 
@@ -107,36 +121,68 @@ class Reader:
             circles = [Circle(conversation, frozenset(self._members(key))) for key, conversation in rows]
         return circles  # noqa: RET504  # `with` a connection may swallow errors, as far as a type checker knows
 
+    def names(self, users: Sequence[str]) -> dict[str, str]:
+        return people.names(self._db, users)
+
+    def pages(self, users: Sequence[str], now: int) -> dict[str, bool]:
+        return people.pages(self._db, users, now)
+
+    def push_targets(self, conversation: str, seq: int, recipients: Sequence[str]) -> list[PushTarget]:
+        return people.push_targets(self._db, conversation, seq, recipients)
+
+    def first_job_at(self, sinks: Sequence[str]) -> int | None:
+        return jobs.first_due_at(self._db, sinks)
+
+    def lane_due_at(self, sink: str, conversation: str) -> int | None:
+        return jobs.lane_due_at(self._db, sink, conversation)
+
+    def job_events(self, conversation: str, first: int, last: int) -> list[JobEvent]:
+        with self._db:
+            found = jobs.events(self._db, conversation, first, last)
+        return found  # noqa: RET504  # `with` a connection may swallow errors, as far as a type checker knows
+
+    def unqueued_jobs(self, sinks: Sequence[str], now: int, queued_before: int, limit: int) -> list[Job]:
+        return jobs.unqueued(self._db, sinks, now, queued_before, limit)
+
+    def list_jobs(self, which: JobFilter, limit: int) -> list[JobView]:
+        return jobs.listed(self._db, which, limit)
+
+    def count_jobs(self) -> list[JobCount]:
+        return jobs.counted(self._db)
+
     def _state(self, conversation: str) -> tuple[int, int]:
         row = self._row("conversation_state", conversation)
         if row is None:
             raise no_such_conversation(conversation)
         return row[0], row[1]
 
-    def _read_up_to(self, key: int, conversation: str, viewer: str | None) -> int:
-        """The viewer's read cursor, 0 for the host itself; who is no member has none."""
+    def _member(self, key: int, conversation: str, viewer: str | None) -> tuple[int, bool]:
+        """The viewer's read cursor, and whether it has muted the conversation; the host itself has neither. Who is no
+        member is refused."""
         if viewer is None:
-            return 0
-        row = self._row("read_up_to", key, viewer)
+            return 0, False
+        row = self._row("member_row", key, viewer)
         if row is None:
             raise no_such_conversation(conversation)
-        read_up_to: int = row[0]
-        return read_up_to
+        return row[0], bool(row[1])
 
-    def _view(self, row: Row, viewer: str | None, read_up_to: int) -> ConversationView:
+    def _view(self, row: Row, viewer: str | None, read_up_to: int, muted: bool) -> ConversationView:
         key, conversation, subject, metadata, created_at, active_at, last_seq, *last_event = row
         unread_count = 0 if viewer is None else self._count_unread(key, last_seq, viewer, read_up_to)
+        members: list[Row] = self._db.execute(SQL["member_names"], (key,)).fetchall()
         return ConversationView(
             id=conversation,
             subject=subject,
             metadata=msgspec.Raw(metadata.encode()),
-            members=self._members(key),
+            members=[user for user, _ in members],
             created_at=created_at,
             active_at=active_at,
             last_seq=last_seq,
             last_event=event_of(tuple(last_event)) if last_event[0] is not None else None,
             read_up_to=read_up_to,
             unread_count=unread_count,
+            names={user: name for user, name in members if name is not None} or None,
+            muted=bool(muted),
         )
 
     def _count_unread(self, key: int, last_seq: int, user: str, read_up_to: int) -> int:

@@ -17,11 +17,14 @@ from typing import Any, TypeVar
 
 import apsw
 
-from recado.adapters.store.sqlite import files
+from recado.adapters.store.job_notices import JobNotices
+from recado.adapters.store.read_turns import ReadTurns
+from recado.adapters.store.rows import Row
+from recado.adapters.store.sqlite import files, jobs, people
 from recado.adapters.store.sqlite.erasing import Erasing
 from recado.adapters.store.sqlite.group_commit import GroupCommit, Outcome
+from recado.adapters.store.sqlite.jobs import Walked
 from recado.adapters.store.sqlite.limits import SqliteLimits
-from recado.adapters.store.sqlite.read_turns import ReadTurns
 from recado.adapters.store.sqlite.reader import Reader
 from recado.adapters.store.sqlite.truncation import Truncation
 from recado.adapters.store.sqlite.writer import Writer
@@ -31,31 +34,43 @@ from recado.chat.event import Committed
 from recado.ports import (
     Changed,
     Circle,
+    Claim,
     ConversationPage,
     Delivered,
     DeliveredMark,
     EventPage,
     FeedPage,
+    Job,
+    JobCount,
+    JobEvent,
+    JobFilter,
+    JobView,
     Membership,
     MessageChange,
     NewConversation,
     NewMessage,
+    PushSubscription,
+    PushTarget,
     ReadMark,
     Receipt,
     Sent,
+    Sink,
+    Wanted,
 )
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 _Ticket = Callable[[Any, Exception | None], None]  # told how a write ended
+_Step = Callable[..., Walked]  # of a walk over jobs: (db, after, rows_max)
 
 
 class SqliteStore:
     """One SQLite file as a `recado.ports.Store`. Make it with `open`, inside the running event loop."""
 
-    def __init__(self, path: Path, limits: SqliteLimits) -> None:
+    def __init__(self, path: Path, limits: SqliteLimits, sinks: Sequence[Sink] = ()) -> None:
         self.on_committed: Callable[[Sequence[Committed]], None] = lambda committed: None
         self.on_erased: Callable[[], None] = lambda: None
+        self.on_jobs: Callable[[], None] = lambda: None
         self._path = path
         self._limits = limits
         self._loop = asyncio.get_running_loop()
@@ -77,7 +92,9 @@ class SqliteStore:
         self._erasing = Erasing(
             self._write, self._read, limits.erase_rows_max, self._truncation.soon, lambda: self.on_erased()
         )
-        writer = Writer(self._db, limits.logs_in_memory_max)
+        jobs.end_leases(self._db)
+        self._job_notices = JobNotices(sinks, lambda: self.on_jobs())
+        writer = Writer(self._db, limits.logs_in_memory_max, sinks)
         self._position = writer.position
         self._writes: GroupCommit[Writer, _Ticket] = GroupCommit(
             writer,
@@ -88,9 +105,10 @@ class SqliteStore:
         )
 
     @classmethod
-    def open(cls, path: Path, limits: SqliteLimits) -> "SqliteStore":
-        """Raises files.DatabaseUnusable, or DatabaseInUse if another process holds the file."""
-        return cls(path, limits)
+    def open(cls, path: Path, limits: SqliteLimits, sinks: Sequence[Sink] = ()) -> "SqliteStore":
+        """Jobs are written for `sinks`. Raises files.DatabaseUnusable, or DatabaseInUse if another process holds the
+        file."""
+        return cls(path, limits, sinks)
 
     # Writes
 
@@ -184,6 +202,7 @@ class SqliteStore:
         try:
             if committed:
                 self._position = committed[-1].position
+                self._job_notices.committed(committed)
                 self.on_committed(committed)
         except Exception:  # it is on disk, whatever became of telling others: the senders must know
             _log.exception("committed events could not be handed out")
@@ -192,6 +211,32 @@ class SqliteStore:
                 told(result, error)
             except Exception:  # the others must be told whatever one of them does with it
                 _log.exception("the end of a write could not be told")
+
+    # People: writes, then reads
+
+    async def put_user(self, user: str, name: str | None) -> None:
+        await self._write(lambda writer: people.put_user(writer.db, user, name))
+
+    async def set_muted(self, conversation: str, user: str, muted: bool) -> bool:
+        return await self._write(lambda writer: people.set_muted(writer.db, conversation, user, muted))
+
+    async def note_page(self, user: str, page: str, visible: bool | None, at: int, until: int, pages_max: int) -> None:
+        await self._write(lambda writer: people.note_page(writer.db, user, page, visible, at, until, pages_max))
+
+    async def put_push_subscription(self, user: str, subscription: PushSubscription, at: int, most: int) -> bool:
+        return await self._write(lambda writer: people.put_push_subscription(writer.db, user, subscription, at, most))
+
+    async def delete_push_subscription(self, user: str | None, endpoint: str) -> None:
+        await self._write(lambda writer: people.delete_push_subscription(writer.db, user, endpoint))
+
+    async def names(self, users: Sequence[str]) -> dict[str, str]:
+        return await self._read(lambda reader: reader.names(users))
+
+    async def pages(self, users: Sequence[str], now: int) -> dict[str, bool]:
+        return await self._read(lambda reader: reader.pages(users, now))
+
+    async def push_targets(self, conversation: str, seq: int, recipients: Sequence[str]) -> list[PushTarget]:
+        return await self._read(lambda reader: reader.push_targets(conversation, seq, recipients))
 
     # Reads
 
@@ -224,6 +269,74 @@ class SqliteStore:
 
     async def membership(self, conversation: str) -> Membership:
         return await self._read(lambda reader: reader.membership(conversation))
+
+    # Jobs
+
+    async def claim_jobs(self, wanted: Wanted) -> list[Claim]:
+        weight = wanted.lanes_max * wanted.lane_jobs_max
+        return await self._write(lambda writer: jobs.claim(writer.db, wanted), weight)
+
+    async def extend_claims(self, claims: Sequence[Claim], until: int) -> None:
+        await self._write(lambda writer: jobs.extend(writer.db, claims, until), len(claims))
+
+    async def release_claims(self, claims: Sequence[Claim]) -> None:
+        await self._write(lambda writer: jobs.release(writer.db, claims), len(claims))
+        self.on_jobs()
+
+    async def settle_jobs(self, settled: Sequence[Job]) -> None:
+        await self._write(lambda writer: jobs.settle(writer.db, settled), len(settled))
+
+    async def put_off_job(self, claim: Claim, due_at: int | None, error: str) -> None:
+        await self._write(lambda writer: jobs.put_off(writer.db, claim, due_at, error))
+
+    async def next_job_at(self, sinks: Sequence[str]) -> int | None:
+        return await self._read(lambda reader: reader.first_job_at(sinks))
+
+    async def lane_due_at(self, sink: str, conversation: str) -> int | None:
+        return await self._read(lambda reader: reader.lane_due_at(sink, conversation))
+
+    async def job_events(self, conversation: str, first: int, last: int) -> list[JobEvent]:
+        return await self._read(lambda reader: reader.job_events(conversation, first, last))
+
+    async def unqueued_jobs(self, sinks: Sequence[str], now: int, queued_before: int, limit: int) -> list[Job]:
+        return await self._read(lambda reader: reader.unqueued_jobs(sinks, now, queued_before, limit))
+
+    async def note_queued(self, queued: Sequence[Job], at: int) -> None:
+        await self._write(lambda writer: jobs.note_queued(writer.db, queued, at), len(queued))
+
+    async def list_jobs(self, which: JobFilter, limit: int) -> list[JobView]:
+        return await self._read(lambda reader: reader.list_jobs(which, limit))
+
+    async def count_jobs(self) -> list[JobCount]:
+        return await self._read(Reader.count_jobs)
+
+    async def retry_jobs(self, which: JobFilter, at: int) -> int:
+        waiting = partial(jobs.retry_waiting, which=which, at=at)
+        dead = partial(jobs.retry_dead, which=which, at=at)
+        count = await self._walk_jobs(which, waiting, dead)
+        self.on_jobs()
+        return count
+
+    async def drop_jobs(self, which: JobFilter) -> int:
+        waiting, dead = partial(jobs.drop_waiting, which=which), partial(jobs.drop_dead, which=which)
+        return await self._walk_jobs(which, waiting, dead)
+
+    async def _walk_jobs(self, which: JobFilter, waiting: _Step, dead: _Step) -> int:
+        steps = [step for state, step in (("waiting", waiting), ("dead", dead)) if which.state in (None, state)]
+        return sum([await self._walk(step) for step in steps])
+
+    async def _walk(self, step: _Step) -> int:
+        """So many rows at a time: everybody else's writes go in between."""
+        rows_max = self._limits.erase_rows_max
+        changed, last = 0, jobs.START
+        while last is not None:
+            done = await self._write(partial(_walk_on, step=step, after=last, rows_max=rows_max), rows_max)
+            changed, last = changed + done.changed, done.last
+        return changed
+
+    async def lead(self) -> bool:
+        """No other process can have the file."""
+        return True
 
     async def ping(self) -> None:
         await self._write(lambda writer: writer.touch())
@@ -276,6 +389,7 @@ class SqliteStore:
         if self._closed:
             return
         self._stopping = self._closed = True
+        self._job_notices.close()
         await self._writes.close()
         await self._truncation.close()
         await asyncio.to_thread(self._reads.shutdown)
@@ -283,3 +397,7 @@ class SqliteStore:
             db.close()
         await asyncio.to_thread(self._db.close)  # the last one, so that everything ends up in the one file
         self._lock.close()
+
+
+def _walk_on(writer: Writer, step: _Step, after: Row, rows_max: int) -> Walked:
+    return step(writer.db, after=after, rows_max=rows_max)

@@ -11,7 +11,8 @@ from itertools import takewhile
 import apsw
 import msgspec
 
-from recado.adapters.store.sqlite.rows import Detail, Row, encode_detail, event_of
+from recado.adapters.store.rows import Detail, Row, encode_detail, event_of
+from recado.adapters.store.sqlite import jobs
 from recado.adapters.store.sqlite.statements import SQL
 from recado.chat.conversation import EMPTY_METADATA
 from recado.chat.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge, no_such_conversation
@@ -35,6 +36,7 @@ from recado.ports import (
     NewMessage,
     ReadMark,
     Sent,
+    Sink,
 )
 
 _INSERT_EVENT = SQL["insert_event"]
@@ -57,8 +59,10 @@ class _Log:
 
 
 class Writer:
-    def __init__(self, db: apsw.Connection, logs_max: int) -> None:
+    def __init__(self, db: apsw.Connection, logs_max: int, sinks: Sequence[Sink] = ()) -> None:
         self._committed: list[Committed] = []
+        self._sinks = sinks
+        self._causes: list[tuple[int, Event]] = []  # of jobs, each with the key of its conversation
         self.db = db
         self._execute = db.cursor().execute
         self._logs: dict[str, _Log] = {}
@@ -73,8 +77,11 @@ class Writer:
         """Make the batch durable; returns what it appended, in order."""
         rows = ((log.last_seq, log.active_at, log.position, log.key) for log in self._advanced.values())
         self.db.cursor().executemany(SQL["advance_conversation"], rows)
+        if self._causes:
+            jobs.insert(self.db, self._sinks, self._causes)
         self._execute("COMMIT")
         committed, self._committed = self._committed, []
+        self._causes.clear()
         self._advanced.clear()
         while len(self._logs) > self._logs_max:
             del self._logs[next(iter(self._logs))]
@@ -83,6 +90,7 @@ class Writer:
     def roll_back(self) -> None:
         """Undo the batch, in the file and in memory."""
         self._committed = []
+        self._causes.clear()
         self._advanced.clear()
         self._logs.clear()
         if self.db.in_transaction:
@@ -205,12 +213,14 @@ class Writer:
                 raise no_such_conversation(conversation)
             return key
         self.position += 1
-        self._execute(SQL["erase_conversation"], (at, self.position, log.key))
+        self._execute(SQL["erase_conversation"], (at, self.position, log.last_seq, log.key))
         self._execute(SQL["delete_members"], (log.key,))
         self._execute(SQL["delete_departures_from"], (log.key,))
         self._execute(SQL["insert_erasure"], (log.key, None, log.last_seq))
         event = Event(log.last_seq + 1, None, at, type=CONVERSATION_ERASED)
         self._committed.append(Committed(conversation, event, log.members, None, self.position))
+        if self._sinks:
+            self._causes.append((log.key, event))
         del self._logs[conversation]
         self._advanced.pop(conversation, None)
         return log.key
@@ -324,6 +334,8 @@ class Writer:
         log.position = self.position = self.position + 1
         self._advanced[conversation] = log
         self._committed.append(Committed(conversation, event, to, origin, self.position))
+        if self._sinks:
+            self._causes.append((log.key, event))
 
     def _first_sent(self, log: _Log, message: NewMessage) -> Event:
         return event_of(self._row("event_by_id", log.key, message.sender, message.id))

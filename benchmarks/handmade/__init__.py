@@ -1,0 +1,1 @@
+"""The article's stack as one would write it by hand in an afternoon, to be measured beside Recado."""

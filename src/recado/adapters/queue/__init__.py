@@ -1,0 +1,1 @@
+"""Queues: what tells workers that there are jobs."""

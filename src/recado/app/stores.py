@@ -1,0 +1,19 @@
+"""The store that the settings name. A driver is imported only if it is needed."""
+
+from collections.abc import Sequence
+
+from recado.adapters.store.sqlite import SqliteStore
+from recado.app.config import Settings
+from recado.app.limits import Limits
+from recado.ports import Sink, Store, Unusable
+
+
+async def open_store(settings: Settings, limits: Limits, sinks: Sequence[Sink]) -> Store:
+    """Raises Unusable."""
+    if not settings.is_postgres():
+        return SqliteStore.open(settings.database_path(), limits.store, sinks)
+    try:
+        from recado.adapters.store.postgres.store import PostgresStore
+    except ImportError:
+        raise Unusable("a database in PostgreSQL needs the extra: pip install 'recado[postgres]'") from None
+    return await PostgresStore.open(settings.database, limits.postgres, sinks)
