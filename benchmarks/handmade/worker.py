@@ -23,8 +23,8 @@ def main() -> None:
     db = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
     broker = Client(CallbackAPIVersion.VERSION2)
     broker.username_pw_set(os.environ["BROKER_USER"], os.environ["BROKER_PASSWORD"])
-    broker.connect("127.0.0.1", int(os.environ["BROKER_PORT"]))
     broker.max_inflight_messages_set(100)
+    broker.connect("127.0.0.1", int(os.environ["BROKER_PORT"]))
     broker.loop_start()
     print("ready", flush=True)
     while True:

@@ -163,11 +163,12 @@ async def test_every_event_gets_to_its_sink_in_order_and_leaves_nothing_behind(s
         await system.queue_empty()
 
 
-async def test_a_job_waits_for_a_worker_and_is_told_of_once(system: System) -> None:
+async def test_jobs_wait_for_a_worker_and_each_conversation_is_told_of_once(system: System) -> None:
+    await system.create("a", "b")
+    await system.send("a", 4)
+    await system.send("b", 2)
     async with system.relay():
-        await system.create("a")
-        await system.send("a", 4)
-        await until(lambda: system.sqs.counts(system.queue_name) == (4, 0))
+        await until(lambda: system.sqs.counts(system.queue_name) == (2, 0))
     async with system.worker():
         await system.all_delivered()
         await system.queue_empty()
@@ -308,7 +309,7 @@ async def test_an_sqs_that_came_back_and_forgot_everything_is_told_again_at_once
     async with system.relay():
         await system.create("a", "b")
         await system.send("a", 3)
-        await until(lambda: system.sqs.counts(system.queue_name)[0] == 3)
+        await until(lambda: system.sqs.counts(system.queue_name)[0] > 0)
         await asyncio.to_thread(system.sqs.kill)
         await system.send("b")
         await asyncio.to_thread(system.sqs.restart)

@@ -244,7 +244,7 @@ DEFAULT = Limits(
         sink_named_max=200,
         sink_pause_ms_max=5_000,
         lane_jobs_max=20,
-        job_lease_s=9,
+        job_lease_s=6,
         job_deadline_s=30,
         job_attempts_max=100,
         job_backoff_ms=1_000,
@@ -288,7 +288,7 @@ DEFAULT = Limits(
     ),
     sqs=SqsLimits(
         queue_receivers=2,
-        queue_visibility_s=6,
+        queue_visibility_s=4,
         queue_requeue_s=120,
         queue_relay_jobs_max=500,
         queue_relay_interval_ms=1_000,

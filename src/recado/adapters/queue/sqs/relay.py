@@ -1,8 +1,9 @@
 """The outbox: tells SQS of jobs that are in the store, and again of those that stay undone.
 
-Of all processes one relays, the store says which; should two, jobs are told of twice, and nothing comes of that. A job
-is noted as queued once SQS has it, so a crash in between sends it twice and loses nothing. What SQS may have lost is
-sent again: at once after an outage, else when the job has stayed undone for `queue_requeue_s`.
+Of all processes one relays, the store says which; should two, jobs are told of twice, and nothing comes of that. What
+is read together needs one message for each lane (sink, conversation). A job is noted as queued once SQS has that, so a
+crash in between sends it twice and loses nothing. What SQS may have lost is sent again: at once after an outage, else
+when the job has stayed undone for `queue_requeue_s`.
 """
 
 import asyncio
@@ -80,11 +81,13 @@ class Relay:
         now, most, begun_at = self._now_ms(), self._limits.queue_relay_jobs_max, self._loop.time()
         lost_before = self._lost_before(now)
         jobs = await self._store.unqueued_jobs(self._sinks, now, lost_before, most)
-        sent = [job for batch in await asyncio.gather(*map(self._send, batches(jobs))) for job in batch]
+        named = list({(job.sink, job.conversation): job for job in jobs}.values())  # whoever looks finds the others
+        sent = [job for batch in await asyncio.gather(*map(self._send, batches(named))) for job in batch]
         _SENT.inc(len(sent))
         if sent:
-            await self._store.note_queued(sent, now)
-        if len(sent) < len(jobs):
+            lanes = {(job.sink, job.conversation) for job in sent}
+            await self._store.note_queued([job for job in jobs if (job.sink, job.conversation) in lanes], now)
+        if len(sent) < len(named):
             raise SqsAway
         if lost_before and len(jobs) < most:
             self._checked_at = begun_at

@@ -1,8 +1,8 @@
 """Jobs: what is asked of them, each in a transaction of its own beside the batches.
 
 The jobs of one sink in one conversation are a lane, and its first job is the head. Who claims locks heads first, skips
-those that others have locked, and then looks at the lanes again: whoever was there before has committed by then, so two
-processes never share a lane. Nothing here makes a batch wait: a batch only adds rows.
+those that others have locked unless a queue has named them, and then looks at the lanes again: whoever was there before
+has committed by then, so two processes never share a lane. Nothing here makes a batch wait: a batch only adds rows.
 
 Behind a head that is not due, any number of jobs may be due. Where they are many they are parked, each once: looking
 for work costs what there is to do.
@@ -125,7 +125,10 @@ async def unqueued(db: Db, sinks: Sequence[str], now: int, queued_before: int, l
 
 
 async def note_queued(db: Db, jobs: Sequence[Job], at: int) -> None:
-    await db.execute(SQL["note_queued"], *_columns(jobs, 3), at)
+    """Not waiting for the disk: a worker waits for this, and what a crash forgets of it is only told again."""
+    async with db.transaction():
+        await db.execute("SET LOCAL synchronous_commit TO off")
+        await db.execute(SQL["note_queued"], *_columns(jobs, 3), at)
 
 
 # For operators

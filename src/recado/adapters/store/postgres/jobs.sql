@@ -15,11 +15,12 @@ SELECT head.conversation, head.seq
 FROM found JOIN jobs AS head ON head.sink = $1 AND head.conversation = found.conversation AND head.seq = found.seq
 WHERE head.due_at <= $2 ORDER BY head.due_at, head.conversation LIMIT $4 FOR UPDATE OF head SKIP LOCKED;
 
--- lock_named_heads: the same in these conversations
+-- lock_named_heads: the same in these conversations; it waits for who is at them, which is for a moment: a queue names
+-- a job while it is still being noted that the queue was given it
 SELECT head.conversation, head.seq FROM conversations AS c JOIN jobs AS head ON head.conversation = c.key
 WHERE head.sink = $1 AND c.id = ANY ($2::text[]) AND head.due_at <= $3
     AND head.seq = (SELECT min(seq) FROM jobs AS lane WHERE lane.sink = $1 AND lane.conversation = c.key)
-ORDER BY head.due_at, head.conversation LIMIT $4 FOR UPDATE OF head SKIP LOCKED;
+ORDER BY head.conversation LIMIT $4 FOR UPDATE OF head;
 
 -- claim_lanes: in the lanes whose heads are locked, claim the first so many jobs up to one that is not due. None of a
 -- lane that has another head by now, or a job with a lease
