@@ -70,7 +70,7 @@ format: .venv/.installed-check
 
 clean:
 	rm -rf .venv .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis dist tests/node/node_modules tests/web/node_modules
-	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests benchmarks deploy examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.installed: pyproject.toml
 	@[ -n "$(PYTHON)" ] || { echo "Recado needs Python 3.11 or newer, and none of python3, python3.11 ... python3.14 is. \
@@ -83,14 +83,18 @@ clean:
 	@$(PIP) --editable .
 	@touch $@
 
-.venv/.installed-test: .venv/.installed
-	@echo "Installing what the tests import into .venv ..."
-	@$(PIP) --editable '.[test,bench]'
+.venv/.pip: .venv/.installed
+	@$(PIP) 'pip>=25.1'  # the first that knows dependency groups
 	@touch $@
 
-.venv/.installed-check: .venv/.installed
+.venv/.installed-test: .venv/.pip
+	@echo "Installing what the tests import into .venv ..."
+	@$(PIP) --editable '.[production,bench]' --group test
+	@touch $@
+
+.venv/.installed-check: .venv/.pip
 	@echo "Installing the checkers into .venv ..."
-	@$(PIP) --editable '.[test,bench,check]'
+	@$(PIP) --editable '.[production,bench]' --group test --group check
 	@touch $@
 
 .venv/.installed-bench: .venv/.installed
@@ -98,7 +102,7 @@ clean:
 	@$(PIP) --editable '.[bench]'
 	@touch $@
 
-.venv/.installed-fuzz: .venv/.installed
+.venv/.installed-fuzz: .venv/.pip
 	@echo "Installing the fuzzer into .venv ..."
-	@$(PIP) --editable '.[test,fuzz]'
+	@$(PIP) --editable '.[production]' --group test --group fuzz
 	@touch $@

@@ -20,7 +20,6 @@ import asyncio
 import json
 import os
 import secrets
-import subprocess
 import sys
 import tempfile
 import time
@@ -38,8 +37,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.open_loop import BODY, Entry, decode_entry, percentiles
 from benchmarks.wire import Wire
+from deploy.services.child_process import ChildProcess, ServiceFailed, running
 from deploy.services.mosquitto import Mosquitto
-from deploy.services.ports import free_port
+from deploy.services.ports import answers, free_port
 from deploy.services.postgres import Postgres
 from deploy.services.sqs import CREDENTIALS, REGION, Sqs
 from recado.mqtt.codec import puback_bytes
@@ -48,7 +48,6 @@ from recado.mqtt.packets import Packet, Publish
 CONVERSATIONS = 100
 WARM_UP_S = 2.0
 ARRIVAL_TIMEOUT_S = 30.0
-START_TIMEOUT_S = 30.0
 QUEUE = "jobs"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 CONVERSATION_IDS = [f"c{number}" for number in range(CONVERSATIONS)]
@@ -74,14 +73,14 @@ class Services:
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     api_key: str = field(default_factory=lambda: secrets.token_urlsafe(32))
 
-    def process(self, name: str, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-        with (self.folder / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environment}
-            )
-        self.stack.callback(process.wait)
-        self.stack.callback(process.terminate)
-        return process
+    def process(
+        self, name: str, command: list[str], environment: dict[str, str], is_ready: Callable[[], bool]
+    ) -> ChildProcess:
+        """Start it; it ends with the stack."""
+        process = ChildProcess(
+            name, command, self.folder / f"{name}.log", is_ready, environment={**os.environ, **environment}
+        )
+        return self.stack.enter_context(running(process))
 
     def token(self, user: str) -> str:
         claims = {"sub": user, "exp": int(time.time()) + 3600}
@@ -93,15 +92,9 @@ def services() -> Iterator[Services]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recado-stack-")))
         folder.chmod(0o755)  # PostgreSQL's account must be able to reach its own in there
-        started: list[Any] = [
-            Postgres(folder / "postgres"),
-            Sqs(folder / "sqs"),
-            Mosquitto(folder / "mosquitto"),
-        ]
-        for service in started:
-            stack.callback(service.close)
-            service.start()
-        postgres, sqs, mosquitto = started
+        postgres = stack.enter_context(running(Postgres(folder / "postgres")))
+        sqs = stack.enter_context(running(Sqs(folder / "sqs")))
+        mosquitto = stack.enter_context(running(Mosquitto(folder / "mosquitto")))
         sqs.create_queue(QUEUE)
         with ExitStack() as processes:
             yield Services(folder, postgres.create_database("chat"), sqs, mosquitto, processes)
@@ -120,7 +113,7 @@ class Stack:
         """As whom each conversation's reader is known to Mosquitto."""
         self.passwords: dict[str, str] = {}
         """There, by user."""
-        self.api: subprocess.Popen[bytes]
+        self.api: ChildProcess
 
     def token(self, user: str) -> str:
         """What `Wire` gives as a password."""
@@ -159,8 +152,11 @@ class Recado(Stack):
             "RECADO_LOG_LEVEL": "warning",
         }
         if self._notify == "worker":
-            self.own.process("worker", [recado, "worker", f"--worker-port={free_port()}"], environment)
-        self.api = self.own.process("api", [recado, "serve", f"--http-port={self.port}"], environment)
+            port = free_port()
+            command = [recado, "worker", f"--worker-port={port}"]
+            self.own.process("worker", command, environment, lambda: answers(port, "/readyz"))
+        command = [recado, "serve", f"--http-port={self.port}"]
+        self.api = self.own.process("api", command, environment, lambda: answers(self.port, "/readyz"))
 
     async def create(self, http: aiohttp.ClientSession) -> None:
         host = {"Authorization": f"Bearer {self.own.api_key}"}
@@ -209,8 +205,10 @@ class ByHand(Stack):
             "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
         }
         uvicorn = [sys.executable, "-m", "uvicorn", "benchmarks.handmade.api:app", "--port", str(self.port)]
-        self.api = self.own.process("api", [*uvicorn, "--log-level", "warning", "--no-access-log"], environment)
-        self.own.process("worker", [sys.executable, "-m", "benchmarks.handmade.worker"], environment)
+        uvicorn += ["--log-level", "warning", "--no-access-log"]
+        self.api = self.own.process("api", uvicorn, environment, lambda: answers(self.port, "/openapi.json"))
+        # It has no port to ask at: the warm-up waits for what it does.
+        self.own.process("worker", [sys.executable, "-m", "benchmarks.handmade.worker"], environment, lambda: True)
 
     async def create(self, http: aiohttp.ClientSession) -> None:
         for conversation in CONVERSATION_IDS:
@@ -315,7 +313,6 @@ class Load:
 async def measure(stack: Stack, asked: argparse.Namespace) -> dict[str, Any]:
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as http:
-        await until_ready(lambda: http.get(f"{stack.url}/openapi.json"))
         await stack.create(http)
         load = Load(stack, http)
         await load.listen()
@@ -334,21 +331,7 @@ async def measure(stack: Stack, asked: argparse.Namespace) -> dict[str, Any]:
         return {**found, "arrived_twice": load.twice}
 
 
-async def until_ready(request: Callable[[], Any]) -> None:
-    """Raises TimeoutError."""
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        try:
-            async with request() as answer:
-                if answer.status == 200:
-                    return
-        except aiohttp.ClientError:
-            pass
-        await asyncio.sleep(0.05)
-    raise TimeoutError
-
-
-def processor_s(process: subprocess.Popen[bytes]) -> float:
+def processor_s(process: ChildProcess) -> float:
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
@@ -356,12 +339,14 @@ def processor_s(process: subprocess.Popen[bytes]) -> float:
 def run(name: str, asked: argparse.Namespace) -> dict[str, Any]:
     with services() as own, own.stack:
         stack = STACKS[name](own)
-        stack.start()
         try:
+            stack.start()
             return uvloop.run(measure(stack, asked))
+        except ServiceFailed as error:
+            sys.exit(f"{name}: {error}")
         except TimeoutError:
             logs = "".join(path.read_text() for path in own.folder.glob("*.log"))
-            sys.exit(f"{name}: the API did not start, or not everything arrived:\n{logs}")
+            sys.exit(f"{name}: not everything arrived:\n{logs}")
 
 
 def main() -> None:

@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import http.client
 import os
 import resource
 import secrets
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -28,11 +24,11 @@ import jwt
 
 from benchmarks.idle import resident_bytes
 from benchmarks.own_database import Database, PostgresServer, SqliteFile
+from deploy.services.child_process import ChildProcess, ServiceFailed
+from deploy.services.ports import answers, free_ports
 from recado.ports import NewConversation, NewMessage
 
 SERVER_CORE, CLIENT_CORE = 0, 1
-START_TIMEOUT_S = 20
-STOP_TIMEOUT_S = 60
 TOKEN_TTL_S = 3600
 FILL_AT_A_TIME = 1000
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -56,6 +52,8 @@ def own_server(on_postgres: bool = False) -> Iterator[OwnServer]:
             yield server
             server.check_log()
             server.tell_of_waiting()
+        except ServiceFailed as error:
+            sys.exit(str(error))
         finally:
             server.end()
             database.close()
@@ -74,7 +72,7 @@ class OwnServer:
         self._database = database
         self._log = folder / "server.log"
         self._secret = secrets.token_urlsafe(32)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ChildProcess | None = None
         self._started_at = 0.0
         self._tokens: dict[str, str] = {}
 
@@ -101,18 +99,19 @@ class OwnServer:
         command = [sys.executable, "-m", "recado", "serve", f"--database={self._database.url}", *flags, *options]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RECADO_")}
         environment["RECADO_SECRET"] = self._secret
+        self._process = ChildProcess(
+            "the server", command, self._log, lambda: answers(self.http_port, "/readyz"), environment=environment
+        )
         self._started_at = time.monotonic()
         keep_to(SERVER_CORE)
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, env=environment, cwd=self.folder, stdout=log, stderr=log)
+        self._process.begin()
         keep_to(CLIENT_CORE)
-        self._wait_until_ready(self._process)
+        self._process.wait_until_ready()
 
     def stop(self) -> None:
         """As an operator does, so that what only memory has is written."""
         assert self._process is not None, "the server is not started"
-        self._process.send_signal(signal.SIGTERM)
-        status = self._process.wait(STOP_TIMEOUT_S)
+        status = self._process.stop()
         self._process = None
         if status:
             sys.exit(f"the server ended with status {status}:\n{self._log.read_text()}")
@@ -120,8 +119,7 @@ class OwnServer:
     def end(self) -> None:
         """Whatever state it is in, and at once: its database has served its purpose."""
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            self._process.close()
 
     def cpu_s(self) -> float:
         """Processor time that it has used, all threads, user and system."""
@@ -151,21 +149,6 @@ class OwnServer:
     def last_seq(self, conversation: str) -> int:
         return self._database.number(f"SELECT last_seq FROM conversations WHERE id = '{conversation}'")
 
-    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not self._is_ready():
-            if process.poll() is not None or time.monotonic() > deadline:
-                sys.exit(f"the server did not start:\n{self._log.read_text()}")
-            time.sleep(0.05)
-
-    def _is_ready(self) -> bool:
-        with closing(http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=5)) as connection:
-            try:
-                connection.request("GET", "/readyz")
-                return connection.getresponse().status == 200
-            except OSError:
-                return False
-
 
 async def _fill(database: Database, conversations: Mapping[str, Sequence[str]], messages: Iterable[Message]) -> None:
     store = await database.open()
@@ -180,14 +163,3 @@ async def _fill(database: Database, conversations: Mapping[str, Sequence[str]], 
     while batch := list(islice(sent, FILL_AT_A_TIME)):
         await asyncio.gather(*(store.append_message(NewMessage(*message, now)) for message in batch))
     await store.close()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports on which nothing listens, below those that the system gives to clients."""
-    ports: list[int] = []
-    while len(ports) < count:
-        port = 12_000 + secrets.randbelow(20_000)
-        with socket.socket() as probe:
-            if port not in ports and probe.connect_ex(("127.0.0.1", port)) != 0:
-                ports.append(port)
-    return ports

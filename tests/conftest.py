@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 
+from deploy.services.child_process import running
 from deploy.services.mosquitto import Mosquitto
 from deploy.services.postgres import Postgres
 from deploy.services.sqs import CREDENTIALS, Sqs
@@ -21,37 +22,25 @@ from tests.support.server import Server
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     """A server of the test's own, which it may kill and restart."""
-    server = Server.serve(tmp_path)
-    try:
-        server.start()
+    with running(Server.serve(tmp_path)) as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that leave it as it is and use conversation ids of their own; it must stop cleanly."""
     # Together the tests' people type and read faster than people do.
-    server = Server.serve(tmp_path_factory.mktemp("shared-server"), "--limit.signal_rate_max=10000")
-    try:
-        server.start()
+    with running(Server.serve(tmp_path_factory.mktemp("shared-server"), "--limit.signal_rate_max=10000")) as server:
         yield server
         server.stop()
-    finally:
-        server.close()
 
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
     with tempfile.TemporaryDirectory(prefix="recado-postgres-") as folder:
         Path(folder).chmod(0o755)  # its account is not that of the tests, if they run as root
-        server = Postgres(Path(folder) / "cluster", durable=False)
-        try:
-            server.start()
+        with running(Postgres(Path(folder) / "cluster", durable=False)) as server:
             yield server
-        finally:
-            server.close()
 
 
 @pytest.fixture(scope="session")
@@ -80,13 +69,9 @@ def postgres_database(postgres: Postgres) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def at_rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RecadoAtRabbitmq]:
     """One RabbitMQ cluster, whole, with a server that all tests share who use users of their own."""
-    both = RecadoAtRabbitmq(tmp_path_factory.mktemp("rabbitmq"))
-    try:
-        both.start()
+    with running(RecadoAtRabbitmq(tmp_path_factory.mktemp("rabbitmq"))) as both:
         yield both
         both.server.stop()
-    finally:
-        both.close()
 
 
 @pytest.fixture(scope="session")
@@ -101,43 +86,27 @@ def sqs_credentials() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def sqs(sqs_credentials: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sqs]:
     """One stand-in for SQS for all tests that leave it running, each with queues of its own."""
-    sqs = Sqs(tmp_path_factory.mktemp("sqs"))
-    try:
-        sqs.start()
+    with running(Sqs(tmp_path_factory.mktemp("sqs"))) as sqs:
         yield sqs
-    finally:
-        sqs.close()
 
 
 @pytest.fixture
 def mortal_sqs(sqs_credentials: None, tmp_path: Path) -> Iterator[Sqs]:
     """One of the test's own, which it may kill and restart."""
-    sqs = Sqs(tmp_path / "sqs")
-    try:
-        sqs.start()
+    with running(Sqs(tmp_path / "sqs")) as sqs:
         yield sqs
-    finally:
-        sqs.close()
 
 
 @pytest.fixture(scope="session")
 def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
     """One Mosquitto for all tests that leave it running, and use users of their own."""
-    mosquitto = Mosquitto(tmp_path_factory.mktemp("mosquitto") / "broker")
-    try:
-        mosquitto.start()
+    with running(Mosquitto(tmp_path_factory.mktemp("mosquitto") / "broker")) as mosquitto:
         yield mosquitto
-    finally:
-        mosquitto.close()
 
 
 @pytest.fixture(scope="session")
 def at_mosquitto(tmp_path_factory: pytest.TempPathFactory, mosquitto: Mosquitto) -> Iterator[RecadoAtMosquitto]:
     """A server at that Mosquitto, which all tests share who use users of their own."""
-    both = RecadoAtMosquitto(tmp_path_factory.mktemp("at-mosquitto"), mosquitto=mosquitto)
-    try:
-        both.start()
+    with running(RecadoAtMosquitto(tmp_path_factory.mktemp("at-mosquitto"), mosquitto=mosquitto)) as both:
         yield both
         both.server.stop()
-    finally:
-        both.close()

@@ -1,5 +1,6 @@
-"""Real servers in a folder of their own, on this machine's loopback: for `make production-demo` and for the tests.
+"""Real servers in a folder of their own, on this machine's loopback: the article's PostgreSQL, SQS and Mosquitto.
 
-Each class has start, stop, kill and restart, keeps its ports and its data from one start to the next, and logs to its
-folder. None needs root, and none touches what the system's own services have.
+`make production-demo` runs them, and so do benchmarks and tests, which stop and kill them too; what tests alone need is
+in tests/support. Each keeps its ports and its data from one `start` to the next, and logs to its folder. None needs
+root, and none touches what the system's own services have.
 """

@@ -8,32 +8,24 @@ owns the databases made here and is no superuser.
 import os
 import pwd
 import secrets
-import shutil
 import signal
-import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+from deploy.services.child_process import ChildProcess
 from deploy.services.ports import free_port
+from deploy.services.programs import output_of, program
 
 ROLE = "recado"
 _SUPERUSER = "postgres"
 _CONNECTIONS_MAX = 200
-_START_TIMEOUT_S = 60.0  # after a kill it replays its log first
-_STOP_TIMEOUT_S = 30.0
-_COMMAND_TIMEOUT_S = 60.0
 _STATUS_LINE = 7  # of postmaster.pid, where the server says that it is ready
 # A crash of the machine may lose the data; a crash of the server alone still loses nothing.
 _NOT_DURABLE = ("fsync=off", "full_page_writes=off")
 
 
-class PostgresFailed(Exception):
-    """The server could not be made, started or asked; the text has what it printed."""
-
-
-class Postgres:
+class Postgres(ChildProcess):
     """`durable=False` is faster, and for data that may be lost with the machine."""
 
     def __init__(self, folder: Path, port: int | None = None, durable: bool = True) -> None:
@@ -42,58 +34,42 @@ class Postgres:
         self._data = folder / "data"
         self._password_path = folder / "password"
         self._durable = durable
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(
+            "PostgreSQL", self._server_command(), folder / "postgres.log", self._says_ready, user=self._account()
+        )
 
     def url(self, database: str) -> str:
         """What Recado is given as --database. It has the password."""
         return f"postgresql://{ROLE}:{self._password}@127.0.0.1:{self.port}/{database}"
 
-    @property
-    def log(self) -> str:
-        path = self._folder / "postgres.log"
-        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-
     def start(self) -> None:
-        """Return once it takes connections."""
-        assert self._process is None, "already started"
+        """Return once it takes connections. Raises ServiceFailed."""
         is_new = not self._data.exists()
         if is_new:
             self._make()
-        self._run()
+        super().start()
         if is_new:
             self.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{self._password}'")
 
-    def stop(self) -> None:
-        """End its connections, and it, in good order."""
-        self._end(signal.SIGINT)  # its "fast" shutdown
-
-    def _end(self, how: signal.Signals) -> None:
-        process = self._running()
-        process.send_signal(how)
-        process.wait(_STOP_TIMEOUT_S)
-        self._process = None
+    def stop(self, how: signal.Signals = signal.SIGINT) -> int:
+        """End its connections, and it, in good order: SIGINT is its "fast" shutdown."""
+        return super().stop(how)
 
     def kill(self) -> None:
         """SIGKILL to all of its processes at once, as a crash would have it."""
-        process = self._running()
-        process.send_signal(signal.SIGSTOP)  # so that no more processes come while they are looked up
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
-        process.kill()
+        pid = self.pid
+        self.send_signal(signal.SIGSTOP)  # so that no more processes come while they are looked up
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        super().kill()  # each child is a group of its own
         for child in children:
             with suppress(ProcessLookupError):  # it has seen its parent die, and gone
                 os.kill(int(child), signal.SIGKILL)
-        process.wait()
         _await_end(children)
-        self._process = None
-
-    def restart(self) -> None:
-        """Start it again where it was stopped or killed: on the same port and data."""
-        self._run()
 
     def close(self) -> None:
         """End it whatever state it is in. Data that may be lost with the machine is not written out first."""
-        if self._process is not None:
-            self._end(signal.SIGINT if self._durable else signal.SIGQUIT)
+        if self.is_started:
+            self.stop(signal.SIGINT if self._durable else signal.SIGQUIT)
 
     def create_database(self, name: str) -> str:
         """Make an empty database of Recado's role; returns its URL."""
@@ -108,7 +84,7 @@ class Postgres:
         """Run SQL as the superuser; returns what psql prints, without headings."""
         form = ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]
         address = ["--host=127.0.0.1", f"--port={self.port}", f"--username={_SUPERUSER}", f"--dbname={database}"]
-        return self._command([_executable("psql"), *form, *address], sql)
+        return self._printed([_program("psql"), *form, *address], sql)
 
     @property
     def _password(self) -> str:
@@ -120,9 +96,9 @@ class Postgres:
         self._password_path.write_text(secrets.token_urlsafe(24), encoding="ascii")
         self._own(self._folder)
         self._own(self._password_path)
-        self._command(
+        self._printed(
             [
-                _executable("initdb"),
+                _program("initdb"),
                 f"--pgdata={self._data}",
                 f"--username={_SUPERUSER}",
                 f"--pwfile={self._password_path}",
@@ -133,7 +109,7 @@ class Postgres:
             ]
         )
 
-    def _run(self) -> None:
+    def _server_command(self) -> list[str]:
         settings = [
             f"port={self.port}",
             "listen_addresses=127.0.0.1",
@@ -141,54 +117,24 @@ class Postgres:
             f"max_connections={_CONNECTIONS_MAX}",
             *(() if self._durable else _NOT_DURABLE),
         ]
-        with (self._folder / "postgres.log").open("ab") as log:
-            self._process = process = subprocess.Popen(
-                [_executable("postgres"), "-D", str(self._data), *(f"--{setting}" for setting in settings)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self._folder,
-                process_group=0,  # Ctrl-C is for who started it, who stops it in its turn
-                **self._account(),
-            )
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while not self._is_ready(process.pid):
-            if process.poll() is not None or time.monotonic() > deadline:
-                self.close()
-                raise PostgresFailed(f"PostgreSQL did not start:\n{self.log}")
-            time.sleep(0.02)
+        return [_program("postgres"), "-D", str(self._data), *(f"--{setting}" for setting in settings)]
 
-    def _is_ready(self, pid: int) -> bool:
+    def _says_ready(self) -> bool:
         try:
             lines = (self._data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
             return False
-        return len(lines) > _STATUS_LINE and lines[0] == str(pid) and lines[_STATUS_LINE].strip() == "ready"
+        if len(lines) <= _STATUS_LINE:
+            return False
+        return lines[0] == str(self.pid) and lines[_STATUS_LINE].strip() == "ready"
 
-    def _command(self, arguments: list[str], sql: str = "") -> str:
+    def _printed(self, command: list[str], sql: str = "") -> str:
         environment = {**os.environ, "PGPASSWORD": self._password, "PGCONNECT_TIMEOUT": "10"}
-        done: subprocess.CompletedProcess[str] = subprocess.run(
-            arguments,
-            input=sql,
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=self._folder,
-            env=environment,
-            timeout=_COMMAND_TIMEOUT_S,
-            **self._account(),
-        )
-        if done.returncode:
-            raise PostgresFailed(f"{Path(arguments[0]).name} failed:\n{done.stdout}{done.stderr}")
-        return done.stdout.strip()
+        return output_of(command, sql, environment=environment, user=self._account(), folder=self._folder).strip()
 
-    def _running(self) -> subprocess.Popen[bytes]:
-        assert self._process is not None, "PostgreSQL is not started"
-        return self._process
-
-    def _account(self) -> dict[str, Any]:
-        """As whom its programs run."""
-        return {"user": _SUPERUSER, "group": _SUPERUSER, "extra_groups": []} if os.geteuid() == 0 else {}
+    def _account(self) -> str | None:
+        """As whom its programs run, if not as who runs this."""
+        return _SUPERUSER if os.geteuid() == 0 else None
 
     def _own(self, path: Path) -> None:
         if os.geteuid() == 0:
@@ -196,13 +142,10 @@ class Postgres:
             os.chown(path, account.pw_uid, account.pw_gid)
 
 
-def _executable(name: str) -> str:
+def _program(name: str) -> str:
     """That of the newest version that is installed: Debian has them beside one another, and not on the PATH."""
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True)
-    found = shutil.which(name, path=os.pathsep.join([*map(str, versions), os.environ.get("PATH", "")]))
-    if found is None:
-        raise PostgresFailed(f"there is no {name} here: install PostgreSQL 15 or newer (on Debian: postgresql)")
-    return found
+    return program(name, "PostgreSQL 15 or newer (on Debian: postgresql)", versions)
 
 
 def _await_end(processes: list[str]) -> None:

@@ -5,14 +5,13 @@ credentials.
 """
 
 import json
-import subprocess
 import sys
-import time
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from deploy.services.ports import free_port
+from deploy.services.child_process import ChildProcess, ServiceFailed
+from deploy.services.ports import answers, free_port
 
 REGION = "eu-west-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "stand-in", "AWS_SECRET_ACCESS_KEY": "stand-in"}
@@ -22,15 +21,11 @@ _TIMEOUT_S = 30.0
 _SCOPE = f"AWS4-HMAC-SHA256 Credential=stand-in/20260101/{REGION}/sqs/aws4_request, SignedHeaders=host, Signature=0"
 
 
-class SqsFailed(Exception):
-    """The server could not be started or asked; the text has what it printed."""
-
-
-class Sqs:
+class Sqs(ChildProcess):
     def __init__(self, folder: Path, port: int | None = None) -> None:
         self.port = port or free_port()
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+        super().__init__("moto's server", command, folder / "sqs.log", lambda: answers(self.port, "/moto-api/"))
 
     @property
     def endpoint(self) -> str:
@@ -39,52 +34,6 @@ class Sqs:
     def url(self, queue: str) -> str:
         """What Recado is given as --queue."""
         return f"sqs://{queue}?region={REGION}&endpoint={self.endpoint}"
-
-    @property
-    def log(self) -> str:
-        path = self._folder / "sqs.log"
-        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-
-    def start(self) -> None:
-        """Return once it answers."""
-        assert self._process is None, "already started"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / "sqs.log").open("ab") as log:
-            self._process = process = subprocess.Popen(
-                [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self._folder,
-                process_group=0,  # Ctrl-C is for who started it, who stops it in its turn
-            )
-        deadline = time.monotonic() + _TIMEOUT_S
-        while not self._is_ready():
-            if process.poll() is not None or time.monotonic() > deadline:
-                self.close()
-                raise SqsFailed(f"moto's server did not start:\n{self.log}")
-            time.sleep(0.02)
-
-    def stop(self) -> None:
-        process = self._running()
-        process.terminate()
-        process.wait(_TIMEOUT_S)
-        self._process = None
-
-    def kill(self) -> None:
-        process = self._running()
-        process.kill()
-        process.wait()
-        self._process = None
-
-    def restart(self) -> None:
-        """Start it again where it was stopped or killed: on the same port, and empty."""
-        self.start()
-
-    def close(self) -> None:
-        """End it whatever state it is in."""
-        if self._process is not None:
-            self.kill()
 
     def create_queue(self, name: str, visibility_s: int = 30, redrive: tuple[str, int] | None = None) -> str:
         """Make an empty queue; returns its URL for Recado. `redrive` is the queue that gets what was received so many
@@ -143,20 +92,6 @@ class Sqs:
         finally:
             connection.close()
         if response.status != 200:
-            raise SqsFailed(f"{action}: {text.decode(errors='replace')}")
+            raise ServiceFailed(f"{action}: {text.decode(errors='replace')}")
         answer: dict[str, Any] = json.loads(text) if text else {}
         return answer
-
-    def _is_ready(self) -> bool:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=_TIMEOUT_S)
-        try:
-            connection.request("GET", "/moto-api/")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            connection.close()
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        assert self._process is not None, "SQS is not started"
-        return self._process

@@ -6,7 +6,7 @@ Every write is one transaction and is over when its future resolves: what it say
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -147,12 +147,23 @@ class Circle(NamedTuple):
 
 
 class Sink(NamedTuple):
-    """Where events go behind the commit. A job of it is due `delay_ms` after its event: so long, who may be faster than
-    the worker has time to settle it first."""
+    """Where events go behind the commit. A job of it is due `delay_ms` after its event: this gives the direct path time
+    to settle the job first."""
 
     name: str
     messages_only: bool = False
     delay_ms: int = 0
+
+    def wants(self, event: Event) -> bool:
+        """Whether there is to be a job of it."""
+        return event.type is None or not self.messages_only
+
+
+class LaneKey(NamedTuple):
+    """The jobs of one sink in one conversation are a lane: they run in order of seq, one worker has them at a time."""
+
+    sink: str
+    conversation: str
 
 
 class Job(NamedTuple):
@@ -161,6 +172,10 @@ class Job(NamedTuple):
     sink: str
     conversation: str
     seq: int
+
+    @property
+    def lane(self) -> LaneKey:
+        return LaneKey(self.sink, self.conversation)
 
 
 class Claim(NamedTuple):
@@ -174,14 +189,14 @@ class Claim(NamedTuple):
 class Wanted(NamedTuple):
     """What a worker asks for: the jobs of these sinks that are due at `now`; of each conversation and sink the first
     `lane_jobs_max` that are not settled, up to one that is not due, and none if one has a lease. `only` names the
-    conversations and sinks to look at; None for all."""
+    lanes to look at; None for all."""
 
     sinks: Sequence[str]
     now: int
     lease_ms: int
     lanes_max: int
     lane_jobs_max: int
-    only: Sequence[tuple[str, str]] | None = None
+    only: Sequence[LaneKey] | None = None
 
 
 class JobEvent(NamedTuple):
@@ -225,7 +240,7 @@ class JobFilter(NamedTuple):
 
 
 class PushSubscription(msgspec.Struct, frozen=True):
-    """Where a browser wants to be called (RFC 8030), and the keys to encrypt for it (RFC 8291), in base64url."""
+    """Where a browser wants to be notified (RFC 8030), and the keys to encrypt for it (RFC 8291), in base64url."""
 
     endpoint: str
     p256dh: str
@@ -233,7 +248,7 @@ class PushSubscription(msgspec.Struct, frozen=True):
 
 
 class PushTarget(NamedTuple):
-    """One subscription of one user, who is to be called."""
+    """One subscription of one user, who is to be notified."""
 
     user: str
     subscription: PushSubscription
@@ -246,7 +261,7 @@ class ConversationPage(NamedTuple):
     next_cursor: str | None
 
 
-class Store(Protocol):
+class Conversations(Protocol):
     """The conversations, durably. `viewer` is the user whose read cursor a view shows, None for the host itself."""
 
     on_committed: Callable[[Sequence[Committed]], None]
@@ -321,16 +336,18 @@ class Store(Protocol):
     async def membership(self, conversation: str) -> Membership:
         """Raises NotFound."""
 
-    # Users, and the pages that they have open
+
+class People(Protocol):
+    """Users, the pages that they have open, and where they are to be notified."""
 
     async def put_user(self, user: str, name: str | None) -> None:
-        """What the user is called, None for nothing but its id."""
+        """The user's display name, None for nothing but its id."""
 
     async def names(self, users: Sequence[str]) -> dict[str, str]:
-        """What those of them are called who have a name."""
+        """The display names of those of them who have one."""
 
     async def set_muted(self, conversation: str, user: str, muted: bool) -> bool:
-        """Whether the member is to be called for this conversation; True if that is new. Raises NotFound."""
+        """Whether the member is not to be notified of this conversation; True if that is new. Raises NotFound."""
 
     async def note_page(self, user: str, page: str, visible: bool | None, at: int, until: int, pages_max: int) -> None:
         """At `at` the user has this page open, on its screen or hidden, until then; None: no more. Of more than
@@ -349,7 +366,9 @@ class Store(Protocol):
         """The subscriptions of those of the recipients who are members, have not muted the conversation and have not
         read as far as `seq`."""
 
-    # Jobs, which are written with the events that cause them, for the sinks that the store was opened with
+
+class Jobs(Protocol):
+    """What sinks have to do about events: written with the events, for the sinks that the store was opened with."""
 
     on_jobs: Callable[[], None]
     """Called on the event loop when there may be jobs that nobody has claimed, whichever process made them."""
@@ -381,6 +400,26 @@ class Store(Protocol):
         """The entries of a range, in order of seq. Of an erased conversation there is the one that ended it, if
         it is in the range."""
 
+    async def list_jobs(self, which: JobFilter, limit: int) -> list[JobView]:
+        """The oldest first."""
+
+    async def count_jobs(self) -> list[JobCount]: ...
+
+    async def retry_jobs(self, which: JobFilter, at: int) -> int:
+        """Dead ones and those that wait are due at once, as if never tried; returns how many."""
+
+    async def drop_jobs(self, which: JobFilter) -> int:
+        """Forget those that nobody has claimed; returns how many."""
+
+
+@runtime_checkable
+class QueueOutbox(Protocol):
+    """What a queue outside the store needs of it, to tell workers of its jobs. A store that one process alone can have
+    needs no such queue, and has none of this."""
+
+    on_jobs: Callable[[], None]
+    """Called on the event loop when there may be jobs that nobody has claimed, whichever process made them."""
+
     async def unqueued_jobs(self, sinks: Sequence[str], now: int, queued_before: int, limit: int) -> list[Job]:
         """Jobs that are due at `now`, or whose lease has expired, and that no queue has been given since they were; and
         those that none has been given since `queued_before`, unless that is 0. The oldest first; none that is dead."""
@@ -392,16 +431,9 @@ class Store(Protocol):
         """Whether this is the one process, of all with this store, that is to do what one is enough for. Once it is,
         it is until it ends or loses the store; then another one is."""
 
-    async def list_jobs(self, which: JobFilter, limit: int) -> list[JobView]:
-        """The oldest first."""
 
-    async def count_jobs(self) -> list[JobCount]: ...
-
-    async def retry_jobs(self, which: JobFilter, at: int) -> int:
-        """Dead ones and those that wait are due at once, as if never tried; returns how many."""
-
-    async def drop_jobs(self, which: JobFilter) -> int:
-        """Forget those that nobody has claimed; returns how many."""
+class Store(Conversations, People, Jobs, Protocol):
+    """All of it, in one place: an event and the jobs that it causes are one transaction."""
 
     async def ping(self) -> None:
         """Returns if a write would be tried now; raises Unavailable."""
@@ -430,13 +462,13 @@ class Queue(Protocol):
     """What tells workers that there are jobs. The store's row is the truth: what a queue loses or tells twice, in
     whatever order, costs only time."""
 
-    async def next(self) -> "Sequence[tuple[str, str]] | None":
-        """Wait until there may be jobs. Returns the (sink, conversation) pairs to look at, or None for all."""
+    async def next(self) -> Sequence[LaneKey] | None:
+        """Wait until there may be jobs. Returns the lanes to look at, or None for all."""
 
-    def done(self, lane: tuple[str, str], due_in_ms: int | None) -> None:
-        """Of this pair everything is settled that was claimed; or some is due again in so long."""
+    def done(self, lane: LaneKey, due_in_ms: int | None) -> None:
+        """Of this lane everything is settled that was claimed; or some is due again in so long."""
 
-    def busy(self, lane: tuple[str, str]) -> None:
+    def busy(self, lane: LaneKey) -> None:
         """A worker is still at it: nobody else needs to look."""
 
     async def close(self) -> None: ...
@@ -459,14 +491,17 @@ class Push(Protocol):
         """Hand the notice over for delivery; one that waits there with the same topic is replaced. Raises PushGone if
         the subscription is no more, TryLater, GiveUp."""
 
+    async def close(self) -> None: ...
+
 
 class TryLater(Exception):
     """It may go better later, after `retry_after_s` if a time was named. The text says what failed, and has no body and
-    no token."""
+    no token. `sink_is_well`: it is this job's own failure, and says nothing of the sink's other conversations."""
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, retry_after_s: float | None = None, *, sink_is_well: bool = False) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.sink_is_well = sink_is_well
 
 
 class GiveUp(Exception):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import apsw
 from recado.adapters.broker.embedded import EmbeddedBroker
 from recado.adapters.broker.log_sessions import LogSessions
 from recado.adapters.store.sqlite import SqliteStore
+from recado.app.clock import now_ms
 from recado.app.limits import DEFAULT
 from recado.broker.hooks import LogPage
 from recado.broker.limits import BrokerLimits
@@ -27,6 +27,7 @@ from recado.chat.event import Committed
 from recado.chat.membership import MembershipCache
 from recado.chat.message import MessageDraft
 from recado.chat.principal import Principal
+from recado.chat.stages import Stages
 from recado.mqtt.packets import MQTT_5, Connack, Connect, Packet, Puback, Publish, SubscriptionRequest
 from recado.mqtt.properties import Properties, PropertyId
 from recado.mqtt.reason_codes import ReasonCode
@@ -83,7 +84,7 @@ class Conversations(Node):
         self.broker = broker = HeldBroker(Principal, self._limits, self.sessions)
         broker.subscribing, broker.reading = Gate(), Gate()
         members = MembershipCache(store, DEFAULT.chat.member_cache_entries_max)
-        self.chat = chat = broker.chat = Chat(store, broker, members, DEFAULT.chat, lambda: time.time_ns() // 1_000_000)
+        self.chat = chat = broker.chat = Chat(store, broker, members, DEFAULT.chat, now_ms, Stages(now_ms))
 
         def on_committed(committed: Sequence[Committed]) -> None:
             members.apply(committed)

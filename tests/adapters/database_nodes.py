@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-
-import asyncpg
 
 from recado.adapters.store.postgres.limits import PostgresLimits
 from recado.adapters.store.postgres.store import PostgresStore
 from recado.chat.errors import Unavailable
 from recado.chat.event import Committed
 from recado.ports import Sent, Sink
+from tests.adapters.postgres import TIMEOUT_S
 from tests.contracts.stores import POSTGRES_LIMITS, send
 
-TIMEOUT_S = 20.0
 LIMITS = replace(POSTGRES_LIMITS, reconnect_interval_ms=50)
 
 
@@ -65,13 +62,3 @@ async def acknowledged(node: Node, message_id: str, conversation: str = "c") -> 
             except Unavailable:
                 node.refusals += 1
                 await asyncio.sleep(0.02)  # a client's backoff
-
-
-@asynccontextmanager
-async def session(url: str) -> AsyncIterator[asyncpg.Connection]:
-    """Somebody else's connection to the database, in Recado's schema."""
-    db = await asyncpg.connect(url, server_settings={"search_path": "recado"})
-    try:
-        yield db
-    finally:
-        await db.close()

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+from deploy.services.ports import free_ports
 from recado.mqtt.codec import Decoder, encode, puback_bytes
 from recado.mqtt.packets import MQTT_3_1_1, Connack, Connect, Packet, Pingreq, Pingresp, Publish, Suback, Subscribe
 from recado.mqtt.reason_codes import ReasonCode
-from tests.support.server import free_ports
 
 TIMEOUT_S = 20
 P = TypeVar("P", bound=Packet)

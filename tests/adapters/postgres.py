@@ -12,6 +12,16 @@ import asyncpg
 TIMEOUT_S = 20
 
 
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A connection of the test's own, in Recado's schema."""
+    db = await asyncpg.connect(url, server_settings={"search_path": "recado"})
+    try:
+        yield db
+    finally:
+        await db.close()
+
+
 class Behind:
     """A connection of the test's own to the database at `url`."""
 
@@ -22,11 +32,8 @@ class Behind:
     @classmethod
     @asynccontextmanager
     async def connected(cls, url: str) -> AsyncIterator[Behind]:
-        db = await asyncpg.connect(url, server_settings={"search_path": "recado"})
-        try:
+        async with connected(url) as db:
             yield cls(url, db)
-        finally:
-            await db.close()
 
     @asynccontextmanager
     async def locked(self, conversation: str = "c") -> AsyncIterator[None]:

@@ -12,8 +12,9 @@ import pytest
 
 from deploy.services.sqs import Sqs
 from recado.adapters.queue.sqs.address import SqsAddress
-from recado.adapters.queue.sqs.client import Outgoing, SqsClient
+from recado.adapters.queue.sqs.client import SqsClient, SqsMessage
 from recado.adapters.sinks.capture_queue import CaptureQueue
+from recado.app.limits import DEFAULT
 from recado.chat.event import Event
 from recado.ports import GiveUp, JobEvent, TryLater
 
@@ -30,7 +31,7 @@ def queue(sqs: Sqs) -> str:
 @asynccontextmanager
 async def capturing(sqs: Sqs, queue: str) -> AsyncIterator[CaptureQueue]:
     address = SqsAddress.parse("capture_queue", sqs.url(queue))
-    capture = CaptureQueue(await SqsClient.open("capture_queue", address, 5), address.is_fifo)
+    capture = CaptureQueue(await SqsClient.open("capture_queue", address, DEFAULT.sqs), address.is_fifo)
     yield capture
     await capture.close()
 
@@ -83,7 +84,7 @@ async def test_long_events_are_not_put_into_one_request_that_is_too_long(
     sizes = []
     send = SqsClient.send
 
-    async def weighing(client: SqsClient, messages: Sequence[Outgoing]) -> list[bool]:
+    async def weighing(client: SqsClient, messages: Sequence[SqsMessage]) -> list[bool]:
         sizes.append(sum(len(each.body.encode()) for each in messages))
         return await send(client, messages)
 
@@ -125,7 +126,7 @@ async def test_an_sqs_that_is_away_is_tried_later(mortal_sqs: Sqs) -> None:
         mortal_sqs.kill()
         with pytest.raises(TryLater, match="capture_queue: SQS fails: "):
             await capture.deliver("c", entry(1))
-        mortal_sqs.restart()
+        mortal_sqs.start()
         mortal_sqs.create_queue("events")
         await capture.deliver("c", entry(1))
     assert len(received(mortal_sqs, "events")) == 1

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, closing
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,7 +20,7 @@ from recado.chat.errors import Unavailable
 from recado.mqtt.packets import Publish
 from recado.ports import Unusable
 from tests.adapters.mqtt_peer import Accepted, Peer, listening
-from tests.support.connection import Login
+from tests.support.connection import Login, Session
 from tests.support.paho_python import PahoPython
 
 SECRET = "a secret of the tests that is long enough"
@@ -33,8 +34,8 @@ async def processes(mosquitto: Mosquitto) -> AsyncIterator[tuple[DynamicSecurity
 
 
 async def connected(stack: AsyncExitStack, url: str, secret: str = SECRET, **limits: int) -> DynamicSecurity:
-    publisher = Publisher(parse_address(url), replace(DEFAULT.publisher, **limits))
-    security = DynamicSecurity(publisher, secret)
+    publisher = Publisher(parse_address(url), DEFAULT.publisher)
+    security = DynamicSecurity(publisher, secret, replace(DEFAULT.dynamic_security, **limits))
     await publisher.start()
     stack.push_async_callback(publisher.close, 0)
     return security
@@ -99,17 +100,53 @@ async def test_a_new_secret_gives_every_user_a_new_password(
     assert not await lets_in(mosquitto, old)
 
 
-async def test_the_check_at_the_start_refuses_a_plugin_that_allows_what_no_role_says(
+@pytest.mark.parametrize("acltype", ["publishClientReceive", "publishClientSend", "subscribe"])
+async def test_the_start_has_the_plugin_deny_what_no_role_says(
+    mosquitto: Mosquitto, processes: tuple[DynamicSecurity, DynamicSecurity], acltype: str
+) -> None:
+    await set_default(mosquitto, acltype, True)
+    assert f"{acltype:20} : allow" in mosquitto.control("getDefaultACLAccess")
+    await processes[0].check()
+    assert f"{acltype:20} : deny" in mosquitto.control("getDefaultACLAccess")
+
+
+async def test_who_takes_over_anothers_session_by_its_client_id_gets_nothing_of_it(
     mosquitto: Mosquitto, processes: tuple[DynamicSecurity, DynamicSecurity]
 ) -> None:
     await processes[0].check()
-    await set_default(mosquitto, "subscribe", True)
-    try:
-        with pytest.raises(Unusable, match="setDefaultACLAccess subscribe deny"):
-            await processes[0].check()
-    finally:
-        await set_default(mosquitto, "subscribe", False)
-    await processes[0].check()
+    victim, thief = new_user(), new_user()
+    logins = [await processes[0].login(user, "") for user in (victim, thief)]
+
+    def take_over() -> list[str]:
+        session = Session(f"{victim}-phone", 3600)
+        own, other = (
+            PahoPython(Login(mosquitto.tcp_port, mosquitto.ws_url, *login), "3.1.1", session=session)
+            for login in logins
+        )
+        with closing(PahoPython(Login(mosquitto.tcp_port, mosquitto.ws_url, *recado_login(mosquitto)))) as recado:
+            assert recado.connect() == 0
+            with closing(own):
+                assert own.connect() == 0
+                own.subscribe(f"u/{victim}/#")
+            recado.publish(f"u/{victim}/c/order", "while she was away")
+            with closing(other):
+                assert other.connect() == 0
+                other.subscribe(f"u/{thief}/#")
+                recado.publish(f"u/{victim}/c/order", "live")
+                recado.publish(f"u/{thief}/c/order", "his own")
+                received = [other.received.get(timeout=10).payload]
+                while not other.received.empty():
+                    received.append(other.received.get().payload)
+                return received
+
+    assert await asyncio.to_thread(take_over) == ["his own"]
+
+
+def recado_login(mosquitto: Mosquitto) -> tuple[str, str]:
+    address = urlsplit(mosquitto.url)
+    assert address.username is not None
+    assert address.password is not None
+    return address.username, address.password
 
 
 async def set_default(mosquitto: Mosquitto, acltype: str, allow: bool) -> None:

@@ -19,6 +19,7 @@ from recado.chat.errors import ChatError, Unavailable, no_such_conversation
 from recado.chat.event import CONVERSATION_ERASED, Committed, Event
 from recado.chat.membership import MembershipCache
 from recado.chat.principal import Principal
+from recado.chat.stages import Stages
 from recado.mqtt.packets import Connect, Publish
 from recado.mqtt.properties import Properties, PropertyId
 from recado.mqtt.reason_codes import ReasonCode
@@ -75,7 +76,7 @@ async def broker(store: OneAnswer) -> EmbeddedBroker:
     broker.server._ticker.cancel()
     broker.server = cast(Any, Settled())
     members = MembershipCache(cast(Store, store), 10)
-    broker.chat = Chat(cast(Store, store), broker, members, DEFAULT.chat, now_ms=lambda: 1)
+    broker.chat = Chat(cast(Store, store), broker, members, DEFAULT.chat, now_ms=lambda: 1, stages=Stages(lambda: 1))
     return broker
 
 
@@ -268,8 +269,9 @@ class Told:
     def stop_log(self, user: str, topic_name: str) -> None:
         self.asked.append(("stop", user, topic_name))
 
-    def publish_to(self, publication: Publication, recipients: frozenset[str], origin: object = None) -> None:
+    def publish_to(self, publication: Publication, recipients: frozenset[str], origin: object = None) -> int:
         self.asked.append(("publish", publication.topic_name, publication.payload, recipients))
+        return len(recipients)
 
     async def end_sessions(self, user: str, reason_code: ReasonCode, text: str) -> None:
         self.asked.append(("end", user, reason_code))

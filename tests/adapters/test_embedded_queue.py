@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,28 +12,14 @@ import pytest
 from recado.adapters.queue.embedded import EmbeddedQueue
 from recado.adapters.store.sqlite import SqliteStore
 from recado.app.limits import DEFAULT
-from recado.ports import NewConversation, NewMessage, Sink, Wanted
+from recado.ports import LaneKey, NewConversation, NewMessage, Sink, Wanted
+from tests.worker.bench import SOON_S, Timers, WatchedStore, now_ms
 
-SOON_S = 20
 RECHECK_MS = 20
 
 
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-class Counted(SqliteStore):
-    """It counts how often it was asked when the next job is due."""
-
-    asked = 0
-
-    async def next_job_at(self, sinks: Sequence[str]) -> int | None:
-        self.asked += 1
-        return await super().next_job_at(sinks)
-
-
-async def open_store(path: Path) -> Counted:
-    store = Counted(path, DEFAULT.store, [Sink("hook")])
+async def open_store(path: Path) -> WatchedStore:
+    store = WatchedStore(path, DEFAULT.store, [Sink("hook")])
     await store.put_conversation(NewConversation("c", ["ana", "bruno"], None, None, None, now_ms()))
     return store
 
@@ -49,13 +35,17 @@ async def returns(queue: EmbeddedQueue) -> float:
     return time.monotonic() - began_at
 
 
-async def test_it_tells_of_what_an_earlier_run_may_have_left_and_then_of_each_commit(tmp_path: Path) -> None:
+async def test_it_tells_of_what_an_earlier_run_may_have_left_and_then_of_each_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timers = Timers(monkeypatch)
     store = await open_store(tmp_path / "recado.db")
     queue = EmbeddedQueue(store, ["hook"], RECHECK_MS, now_ms)
 
     await returns(queue)
-    waiting = asyncio.create_task(returns(queue))
-    await asyncio.sleep(0.2)
+    waiting = asyncio.create_task(queue.next())
+    await asyncio.sleep(0)
+    await timers.run_out(store)
     assert not waiting.done()
     await send(store, "m1")
     await asyncio.wait_for(waiting, SOON_S)
@@ -73,7 +63,7 @@ async def test_it_tells_when_a_job_that_was_put_off_is_due_and_when_a_lease_expi
 
     assert 0.3 < await returns(queue) < 5, "the lease"
     await store.claim_jobs(Wanted(["hook"], now_ms(), 60_000, 1, 1))
-    queue.done(("hook", "c"), 400)
+    queue.done(LaneKey("hook", "c"), 400)
     assert 0.3 < await returns(queue) < 5, "as the worker has said"
 
     await queue.close()
@@ -88,7 +78,7 @@ async def test_a_job_that_waits_for_room_is_looked_at_now_and_then_and_not_all_t
 
     assert await returns(queue) >= 0.1
     assert await returns(queue) >= 0.1
-    assert store.asked == 2
+    assert store.calls.count("next_job_at") == 2
 
     await queue.close()
     await store.close()
@@ -102,7 +92,7 @@ async def test_while_commits_come_the_store_is_asked_for_nothing(tmp_path: Path)
         await send(store, f"m{n}")
         await returns(queue)
 
-    assert store.asked == 0
+    assert store.calls.count("next_job_at") == 0
     await queue.close()
     await store.close()
 

@@ -1,4 +1,4 @@
-"""The URL of a broker of its own."""
+"""The URL of an external broker."""
 
 import pytest
 

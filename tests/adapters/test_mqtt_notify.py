@@ -1,4 +1,4 @@
-"""The two ways to a broker of its own: an event on its way already is not sent twice, and its job waits for the end."""
+"""The two ways to an external broker: an event on its way already is not sent twice, and its job waits for the end."""
 
 from __future__ import annotations
 

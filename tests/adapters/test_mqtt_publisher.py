@@ -1,4 +1,4 @@
-"""The connection to a broker of its own: what it does when that one is slow, silent, wrong or gone."""
+"""The connection to an external broker: what it does when that one is slow, silent, wrong or gone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.services.ports import free_ports
 from recado.adapters.broker.mqtt import Publisher, parse_address
 from recado.app.limits import DEFAULT
 from recado.broker.tls import TlsCertificates
@@ -18,7 +19,6 @@ from recado.mqtt.reason_codes import ReasonCode
 from recado.ports import Unusable
 from tests.adapters.mqtt_peer import TIMEOUT_S, Accepted, Peer, listening
 from tests.broker.certificates import Certificate
-from tests.support.server import free_ports
 
 LIMITS = replace(DEFAULT.publisher, broker_inflight_max=3, broker_waiting_max=10, broker_retry_s=1)
 

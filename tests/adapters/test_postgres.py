@@ -9,15 +9,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from asyncpg import DataError
 
 from deploy.services.postgres import Postgres
 from recado.adapters.store.postgres import database
-from recado.adapters.store.postgres.database import DatabaseUnusable
+from recado.adapters.store.postgres.database import DatabaseUnusable, Db
 from recado.adapters.store.postgres.limits import PostgresLimits
 from recado.adapters.store.postgres.store import PostgresStore
 from recado.chat.conversation import ConversationView
 from recado.chat.errors import Unavailable
-from recado.ports import DeliveredMark, Sent
+from recado.ports import DeliveredMark, JobFilter, Sent
 from tests.adapters.postgres import Behind, until
 from tests.contracts.stores import POSTGRES_LIMITS, create, message, send, seqs, whole_log
 
@@ -262,7 +263,7 @@ async def test_a_reading_connection_that_was_lost_is_made_again_at_the_next_read
 ) -> None:
     store = await open_store(replace(POSTGRES_LIMITS, read_connections=1))
     await create(store, "ana")
-    pid = await store.read(lambda db: db.fetchval("SELECT pg_backend_pid()"))
+    pid = await store.on_connection(lambda db: db.fetchval("SELECT pg_backend_pid()"))
 
     await behind.cut(pid)
     await until(lambda: is_closed(store), bool)
@@ -270,8 +271,45 @@ async def test_a_reading_connection_that_was_lost_is_made_again_at_the_next_read
     assert (await store.conversation("c", None)).members == ["ana"]
 
 
+async def test_a_connection_that_could_not_be_made_ready_is_not_left_open(
+    postgres_database: str, behind: Behind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def are_closed() -> bool:
+        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        return bool(await behind.db.fetchval(others) == 0)
+
+    monkeypatch.setattr(database, "_COMMITS_ARE_DURABLE", "SELECT 1 / 0")
+    made = database.Database(postgres_database, POSTGRES_LIMITS)
+    ended = [await asyncio.gather(made.connect(), return_exceptions=True) for _ in range(3)]
+
+    assert [type(error).__name__ for (error,) in ended] == ["DivisionByZeroError"] * 3
+    await until(are_closed, bool)
+
+
+async def test_what_fails_beside_the_batches_tells_that_the_store_cannot_be_reached(
+    open_store: OpenStore,
+) -> None:
+    """It may have been a read or a write."""
+    store = await open_store()
+
+    async def cut_itself(db: Db) -> None:
+        await db.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    with pytest.raises(Unavailable, match="the store cannot be reached now"):
+        await store.on_connection(cut_itself)
+
+
 async def is_closed(store: PostgresStore) -> bool:
     return all(db.is_closed() for db in store._pool._idle)
+
+
+async def test_what_the_database_cannot_take_is_a_fault_and_not_said_to_be_worth_another_try(
+    open_store: OpenStore,
+) -> None:
+    store = await open_store()
+    with pytest.raises(DataError):
+        await store.list_jobs(JobFilter(sink="a\0"), 10)
+    assert await store.list_jobs(JobFilter(sink="a"), 10) == [], "the connection is as good as before"
 
 
 # Start
@@ -292,6 +330,14 @@ async def test_a_schema_of_something_else_is_refused(behind: Behind, postgres_da
     await behind.db.execute("CREATE SCHEMA recado CREATE TABLE things (id integer)")
 
     with pytest.raises(DatabaseUnusable, match="a schema `recado` that is not Recado's"):
+        await PostgresStore.open(postgres_database, POSTGRES_LIMITS)
+
+
+async def test_a_schema_of_no_version_is_refused(open_store: OpenStore, behind: Behind, postgres_database: str) -> None:
+    await open_store()
+    await behind.db.execute("DELETE FROM schema_version")
+
+    with pytest.raises(DatabaseUnusable, match=r"of no known version: its table recado\.schema_version is empty"):
         await PostgresStore.open(postgres_database, POSTGRES_LIMITS)
 
 

@@ -16,7 +16,8 @@ from deploy.services.postgres import Postgres
 from recado.chat.errors import Unavailable
 from recado.ports import Sent, Sink, Wanted
 from tests.adapters.conftest import OpenNode
-from tests.adapters.database_nodes import LIMITS, TIMEOUT_S, Node, acknowledged, session
+from tests.adapters.database_nodes import LIMITS, Node, acknowledged
+from tests.adapters.postgres import TIMEOUT_S, connected
 from tests.app.commands import SECRET, refusal
 from tests.contracts.stores import PAGE, create, send, whole_log
 
@@ -115,7 +116,7 @@ async def test_nothing_is_lost_or_doubled_when_the_server_goes_and_comes_back(
                     await asyncio.wait_for(node.store.ping(), TIMEOUT_S)
                 with pytest.raises(Unavailable):
                     await asyncio.wait_for(node.store.events("c", None, None, None, PAGE), TIMEOUT_S)
-            await asyncio.to_thread(own_postgres.restart)
+            await asyncio.to_thread(own_postgres.start)
             began = time.monotonic()
             await traffic.flows(50)
             assert time.monotonic() - began < BACK_WITHIN_S
@@ -131,7 +132,7 @@ async def test_jobs_and_claims_outlive_the_server(own_postgres: Postgres) -> Non
     claims = await node.store.claim_jobs(wanted)
 
     own_postgres.kill()
-    own_postgres.restart()
+    own_postgres.start()
     await acknowledged(other, "4")
 
     assert await other.store.claim_jobs(wanted) == [], "the lease goes on"
@@ -158,7 +159,7 @@ async def test_nothing_is_lost_or_doubled_when_connections_are_cut_in_the_middle
     nodes = [await open_node(), await open_node()]
     await create(nodes[0].store, "ana", "bruno")
     cut = 0
-    async with session(postgres_database) as other, flowing(nodes) as traffic:
+    async with connected(postgres_database) as other, flowing(nodes) as traffic:
         async with asyncio.timeout(3 * TIMEOUT_S):
             while cut < 40:
                 pids = await other.fetch(IN_A_BATCH)
@@ -177,7 +178,7 @@ async def test_before_a_commit_is_over_nothing_is_acknowledged_or_handed_out(
 ) -> None:
     nodes = [await open_node(), await open_node()]
     await create(nodes[0].store, "ana", "bruno")
-    async with session(postgres_database) as other:
+    async with connected(postgres_database) as other:
         await other.execute(HOLD_COMMITS)
         await other.execute("SELECT pg_advisory_lock(1)")
         sent = asyncio.ensure_future(send(nodes[0].store, "ana", "1"))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 from contextlib import suppress
 from urllib.parse import urlsplit
 
 import asyncpg
+import pytest
 
 from deploy.services.postgres import Postgres
 from recado.adapters.store.postgres.log import read_past, recipients_of
@@ -16,12 +19,13 @@ from recado.chat.errors import NotFound
 from recado.chat.event import MEMBER_ADDED, MEMBER_REMOVED, Committed, Event
 from recado.ports import NewMessage
 from tests.adapters.conftest import OpenNode
-from tests.adapters.database_nodes import Node, session
-from tests.adapters.postgres import Behind
+from tests.adapters.database_nodes import Node
+from tests.adapters.postgres import Behind, connected
 from tests.contracts.stores import MEMBERS_MAX, POSTGRES_LIMITS, create, send, whole_log
 
 USERS = ("ana", "bruno", "carla", "davi")
 ERASED_AFTER = 90
+STATEMENT_TIMEOUT_S = POSTGRES_LIMITS.statement_timeout_ms / 1000
 
 
 async def do_something(node: Node, chance: random.Random, n: int) -> None:
@@ -58,7 +62,7 @@ async def test_who_gets_an_event_is_found_afterwards_as_it_was_told_at_the_commi
     (end,) = (entry for entry in node.committed if entry.event.type == "conversation_erased")
     assert len({entry.recipients for entry in there_still}) > 8, "members came and went"
 
-    async with session(postgres_database) as db:
+    async with connected(postgres_database) as db:
         for cache, limit in ((MemberCache(1), 1), (MemberCache(1), 7), (warm := MemberCache(10), 1_000), (warm, 1)):
             found = await read_all(db, cache, limit)
             told = sorted([*there_still, end], key=lambda entry: entry.position)
@@ -157,3 +161,24 @@ async def test_more_than_a_page_of_others_events_before_an_own_one_is_read_to_th
     await own
 
     assert there.entries() == [("c", seq) for seq in range(1, count + 2)]
+
+
+async def test_a_connection_that_says_nothing_holds_up_a_sender_for_a_moment_alone(
+    open_node: OpenNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    here, there = await open_node(), await open_node()
+    await create(here.store, "ana", "bruno")
+    silent, origin = await listening_pid(there), object()
+    os.kill(silent, signal.SIGSTOP)
+    try:
+        await send(here.store, "ana", "1")
+        async with asyncio.timeout(STATEMENT_TIMEOUT_S / 2):
+            for n in range(2, 5):
+                await there.store.append_message(NewMessage("c", "bruno", str(n), "hi", 2_000, origin))
+            await there.has(4)
+    finally:
+        os.kill(silent, signal.SIGCONT)
+
+    assert there.entries() == [("c", 1), ("c", 2), ("c", 3), ("c", 4)]
+    assert [each.origin for each in there.committed] == [None, origin, origin, origin]
+    assert len([line for line in caplog.messages if "cannot be read now" in line]) == 1

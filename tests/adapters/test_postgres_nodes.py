@@ -11,12 +11,14 @@ from itertools import pairwise
 import pytest
 
 from deploy.services.postgres import Postgres
+from recado.adapters.store.postgres import jobs as job_rows
 from recado.adapters.store.postgres.store import PostgresStore
 from recado.chat.errors import NotFound
 from recado.chat.event import CONVERSATION_ERASED, MEMBER_REMOVED
-from recado.ports import Claim, DeliveredMark, JobFilter, NewMessage, Sent, Sink, Wanted
+from recado.ports import Claim, DeliveredMark, Job, JobFilter, LaneKey, NewMessage, Sent, Sink, Wanted
 from tests.adapters.conftest import OpenNode
-from tests.adapters.database_nodes import TIMEOUT_S, Node, session
+from tests.adapters.database_nodes import Node
+from tests.adapters.postgres import TIMEOUT_S, connected
 from tests.contracts.stores import MEMBERS_MAX, PAGE, change, create, new_conversation, send, seqs, whole_log
 
 HOOK = Sink("hook")
@@ -191,7 +193,7 @@ async def test_a_message_sent_at_two_nodes_at_once_is_one_event(open_node: OpenN
         assert sorted(each.created for each in pair) == [False, True]
         assert pair[0].event == pair[1].event
     assert seqs(await whole_log(here.store)) == list(range(1, 61))
-    await there.has(60)
+    await asyncio.gather(here.has(60), there.has(60))  # a repeat may be answered before its event is handed out here
     assert here.entries() == there.entries() == [("c", seq) for seq in range(1, 61)]
 
 
@@ -262,7 +264,7 @@ async def test_a_feed_never_passes_an_event_that_is_not_committed_yet(
     here, there = await nodes_with_conversations(open_node, 2, "c", "d")
     await send(here.store, "ana", "first")
     page = await there.store.feed("ana", 0, PAGE)
-    async with session(postgres_database) as other:
+    async with connected(postgres_database) as other:
         transaction = other.transaction()
         await transaction.start()
         position = await other.fetchval("UPDATE log_end SET position = position + 1 RETURNING position")
@@ -289,7 +291,7 @@ async def test_a_conversation_that_somebody_holds_up_holds_up_no_other(
     postgres_database: str, open_node: OpenNode
 ) -> None:
     here, there = await nodes_with_conversations(open_node, 2, "c", "d")
-    async with session(postgres_database) as other, other.transaction():
+    async with connected(postgres_database) as other, other.transaction():
         await other.execute("SELECT 1 FROM conversations WHERE id = 'c' FOR UPDATE")
         waiting = asyncio.ensure_future(send(here.store, "ana", "1"))
         while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
@@ -361,6 +363,24 @@ async def test_workers_of_several_processes_never_share_a_conversations_jobs(ope
     assert await nodes[0].store.count_jobs() == []
 
 
+async def test_a_worker_that_a_queue_has_told_of_a_job_waits_for_who_is_at_it_and_others_look_elsewhere(
+    postgres_database: str, open_node: OpenNode
+) -> None:
+    """The relay notes the job at that moment: a worker that went on without it would be told again much later."""
+    node = await open_node((HOOK,))
+    await create(node.store, "ana")
+    await send(node.store, "ana", "1")
+    wanted = Wanted(["hook"], now=100_000, lease_ms=60_000, lanes_max=1, lane_jobs_max=1)
+    async with connected(postgres_database) as relay, relay.transaction():
+        await relay.execute("SELECT 1 FROM jobs FOR UPDATE")
+        assert await node.store.claim_jobs(wanted) == []
+        told = asyncio.ensure_future(node.store.claim_jobs(wanted._replace(only=[LaneKey("hook", "c")])))
+        while not await relay.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            assert not told.done()
+
+    assert [claim.job for claim in await told] == [Job("hook", "c", 1)]
+
+
 async def test_every_process_is_told_of_jobs_that_another_made_or_gave_back(open_node: OpenNode) -> None:
     here, there = await open_node((HOOK,)), await open_node((HOOK,))
     await create(here.store, "ana")
@@ -401,3 +421,89 @@ async def test_what_waits_behind_many_put_off_jobs_is_found_when_they_are_gone(o
         await node.store.settle_jobs([claim.job])
     rest = await node.store.claim_jobs(wanted._replace(now=200_000, lane_jobs_max=1_000))
     assert [each.job.seq for each in rest] == list(range(4, 511))
+
+
+async def test_a_worker_that_looks_while_dead_letters_are_retried_leaves_the_lane_to_who_is_claiming_it(
+    postgres_database: str, open_node: OpenNode
+) -> None:
+    """The claim is not committed yet, and what is retried comes before the jobs that it is of."""
+    node = await open_node((HOOK,))
+    await create(node.store, "ana")
+    await all_of([send(node.store, "ana", str(n)) for n in range(4)])
+    wanted = Wanted(["hook"], now=100_000, lease_ms=60_000, lanes_max=1, lane_jobs_max=1)
+    (first,) = await node.store.claim_jobs(wanted)
+    await node.store.put_off_job(first, None, "no")
+    async with connected(postgres_database) as other, other.transaction():
+        claimed = await job_rows.claim(other, wanted._replace(lane_jobs_max=10), 10)
+        assert [each.job.seq for each in claimed] == [2, 3, 4]
+        async with asyncio.timeout(TIMEOUT_S):
+            assert await node.store.retry_jobs(JobFilter(state="dead"), 100_000) == 1
+            assert await node.store.claim_jobs(wanted) == []
+
+    assert await node.store.claim_jobs(wanted) == []
+    await node.store.settle_jobs([each.job for each in claimed])
+    assert [each.job.seq for each in await node.store.claim_jobs(wanted)] == [1]
+
+
+async def lanes_with_parked_jobs(node: Node, *conversations: str) -> None:
+    """Of four jobs in each, all but the first are parked."""
+    for conversation in conversations:
+        await create(node.store, "ana", conversation=conversation)
+        for n in range(4):
+            await send(node.store, "ana", str(n), conversation=conversation)
+    await node.store.on_connection(lambda db: db.execute("UPDATE jobs SET is_parked = true WHERE seq > 1"))
+
+
+async def test_a_head_that_nobody_unparked_is_found_at_the_next_look(
+    postgres_database: str, open_node: OpenNode
+) -> None:
+    """Two remove the first two jobs at the same time, neither sees the other's removal, and one dies before it looks
+    again."""
+    node = await open_node((HOOK,))
+    await lanes_with_parked_jobs(node, "c", "d")
+    wanted = Wanted(["hook"], now=100_000, lease_ms=60_000, lanes_max=2, lane_jobs_max=10)
+    async with connected(postgres_database) as other, other.transaction():
+        await other.execute("DELETE FROM jobs WHERE seq = 1")
+        await node.store.settle_jobs([Job("hook", "c", 2), Job("hook", "d", 2)])
+
+    assert await node.store.next_job_at(["hook"]) == 2_000
+    await node.store.on_connection(lambda db: db.execute("UPDATE jobs SET is_parked = true"))
+    found = await node.store.claim_jobs(wanted)
+    assert [(each.job.conversation, each.job.seq) for each in found] == [("c", 3), ("c", 4), ("d", 3), ("d", 4)]
+
+
+async def test_who_removes_a_head_unparks_the_next_and_holds_nothing_meanwhile(
+    postgres_database: str, open_node: OpenNode
+) -> None:
+    """An operator's retry locks the jobs in order, those of one conversation and then those of the next."""
+    node = await open_node((HOOK,))
+    await lanes_with_parked_jobs(node, "c", "d")
+    lock = "SELECT 1 FROM jobs JOIN conversations AS c ON c.key = conversation WHERE c.id = $1 AND seq = $2 FOR UPDATE"
+    async with connected(postgres_database) as other:
+        async with other.transaction():
+            await other.execute(lock, "c", 2)
+            settled = asyncio.ensure_future(node.store.settle_jobs([Job("hook", "d", 1), Job("hook", "c", 1)]))
+            while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                assert not settled.done()
+            assert await other.fetch(lock, "d", 1) == []
+        await asyncio.wait_for(settled, TIMEOUT_S)
+
+        assert [seq for (seq,) in await other.fetch("SELECT seq FROM jobs WHERE NOT is_parked")] == [2, 2]
+
+
+async def test_a_look_that_takes_much_of_its_lease_ends_and_has_everybody_look_again(open_node: OpenNode) -> None:
+    node = await open_node((HOOK,))
+    await create(node.store, "ana")
+    await create(node.store, "ana", conversation="last")
+    await all_of([send(node.store, "ana", str(n)) for n in range(510)])
+    wanted = Wanted(["hook"], now=100_000, lease_ms=60_000, lanes_max=1, lane_jobs_max=1)
+    (first,) = await node.store.claim_jobs(wanted)
+    await node.store.put_off_job(first, 200_000, "not now")
+    await send(node.store, "ana", "1", conversation="last", at=3_000)
+    told = asyncio.Event()
+    node.store.on_jobs = told.set
+
+    assert await node.store.claim_jobs(wanted._replace(lease_ms=1)) == [], "it put the others aside first"
+
+    await asyncio.wait_for(told.wait(), TIMEOUT_S)
+    assert [each.job.conversation for each in await node.store.claim_jobs(wanted)] == ["last"]

@@ -75,7 +75,7 @@ async def test_reads_that_are_given_up_give_their_turns_and_their_room_back(open
     views = await asyncio.gather(*(store.conversation("c", "ana") for _ in range(3)))
 
     assert [view.id for view in views] == ["c"] * 3
-    assert store._read_turns._readers == {}, "who reads no more is forgotten"
+    assert store._admission._read_turns._readers == {}, "who reads no more is forgotten"
 
 
 async def test_reads_that_wait_for_their_turn_when_the_store_closes_are_told_so(open_store: OpenStore) -> None:

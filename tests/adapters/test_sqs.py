@@ -1,6 +1,6 @@
 """Jobs by way of SQS: store, relay, a stand-in of SQS and a worker, all real, and what the queue does wrong on the way.
 
-The store is SQLite in this process; of the sink there is what the test counts in.
+The store is PostgreSQL, used by this process alone; of the sink there is what the test counts in.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,14 +19,14 @@ from prometheus_client import REGISTRY
 
 from deploy.services.sqs import Sqs
 from recado.adapters.queue.sqs.address import SqsAddress
-from recado.adapters.queue.sqs.client import SqsAway, SqsClient
+from recado.adapters.queue.sqs.client import Received, SqsAway, SqsClient
 from recado.adapters.queue.sqs.queue import SqsQueue
 from recado.adapters.queue.sqs.relay import Relay
-from recado.adapters.store.sqlite import SqliteStore
+from recado.adapters.store.postgres.store import PostgresStore
 from recado.app.limits import DEFAULT
 from recado.ports import JobEvent, JobFilter, Sink, TryLater, Unusable, Wanted
 from recado.worker import Worker
-from tests.contracts.stores import SQLITE_LIMITS, create, send
+from tests.contracts.stores import POSTGRES_LIMITS, create, send
 
 SINK = "recorder"
 RECEIVED = "recado_sqs_messages_received_total"
@@ -59,16 +59,16 @@ class Recorder:
 class System:
     sqs: Sqs
     queue_name: str
-    store: SqliteStore
+    store: PostgresStore
     recorder: Recorder
     sent: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, sqs: Sqs, folder: Path) -> AsyncIterator[System]:
+    async def opened(cls, sqs: Sqs, database: str) -> AsyncIterator[System]:
         name = f"jobs-{uuid.uuid4().hex[:12]}"
         sqs.create_queue(name)
-        store = SqliteStore.open(folder / "recado.db", SQLITE_LIMITS, [Sink(SINK)])
+        store = await PostgresStore.open(database, POSTGRES_LIMITS, [Sink(SINK)])
         try:
             yield cls(sqs, name, store, Recorder())
         finally:
@@ -76,7 +76,7 @@ class System:
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[SqsClient]:
-        client = await SqsClient.open("queue", SqsAddress.parse("queue", self.sqs.url(self.queue_name)), 20)
+        client = await SqsClient.open("queue", SqsAddress.parse("queue", self.sqs.url(self.queue_name)), LIMITS)
         try:
             yield client
         finally:
@@ -140,14 +140,14 @@ async def until(condition: Callable[[], bool], within_s: float = TIMEOUT_S) -> N
 
 
 @pytest.fixture
-async def system(sqs: Sqs, tmp_path: Path) -> AsyncIterator[System]:
-    async with System.opened(sqs, tmp_path) as system:
+async def system(sqs: Sqs, postgres_database: str) -> AsyncIterator[System]:
+    async with System.opened(sqs, postgres_database) as system:
         yield system
 
 
 @pytest.fixture
-async def mortal_system(mortal_sqs: Sqs, tmp_path: Path) -> AsyncIterator[System]:
-    async with System.opened(mortal_sqs, tmp_path) as system:
+async def mortal_system(mortal_sqs: Sqs, postgres_database: str) -> AsyncIterator[System]:
+    async with System.opened(mortal_sqs, postgres_database) as system:
         yield system
 
 
@@ -256,7 +256,13 @@ async def test_messages_in_any_order_are_jobs_in_order(system: System) -> None:
         await system.all_delivered()
 
 
-@pytest.mark.parametrize("body", ["hello", "[]", '["recorder","a"]', '["recorder",1,"a"]', '["of-others","a",1]', "{}"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *("hello", "[]", "{}", '["recorder","a"]', '["recorder",1,"a"]', '["of-others","a",1]'),
+        *('["recorder","\\ud800",1]', '["recorder","a\\u0000",1]', '["recorder","a/b",1]'),
+    ],
+)
 async def test_a_message_that_is_no_job_of_ours_is_left_alone_and_stops_nobody(system: System, body: str) -> None:
     system.sqs.send(system.queue_name, body)
     async with system.relay(), system.worker():
@@ -264,6 +270,49 @@ async def test_a_message_that_is_no_job_of_ours_is_left_alone_and_stops_nobody(s
         await system.send("a")
         await system.all_delivered()
         await until(lambda: system.sqs.counts(system.queue_name) == (0, 1))
+
+
+async def test_what_nobody_foresaw_stops_no_receiver_and_is_said_without_its_text(
+    system: System, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is no text at all, SQS itself would not take; what speaks like it may."""
+    strange: Iterator[Exception | list[Received]] = iter(
+        [RuntimeError("a message's text"), [Received("m", "r", "\ud800")], RuntimeError("another's")]
+    )
+    receive = SqsClient.receive
+
+    async def receive_strange(client: SqsClient, hidden_s: int) -> list[Received]:
+        for answer in strange:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        return await receive(client, hidden_s)
+
+    monkeypatch.setattr(SqsClient, "receive", receive_strange)
+    async with system.relay(), system.worker():
+        await system.create("a")
+        await system.send("a")
+        await system.all_delivered()
+    assert "the queue of jobs fails: RuntimeError; it is tried again" in caplog.text
+    assert "a message's text" not in caplog.text
+
+
+async def test_a_worker_that_could_not_delete_a_message_deletes_it_when_it_comes_again(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete, failures = SqsClient.delete, iter([RuntimeError("of another kind")])
+
+    async def fail_once(client: SqsClient, receipts: Sequence[str]) -> None:
+        for error in failures:
+            raise error
+        await delete(client, receipts)
+
+    monkeypatch.setattr(SqsClient, "delete", fail_once)
+    async with system.relay(), system.worker(visibility_s=1):
+        await system.create("a")
+        await system.send("a")
+        await system.all_delivered()
+        await system.queue_empty()
 
 
 async def test_a_message_stays_hidden_while_its_worker_is_at_it(system: System) -> None:
@@ -312,7 +361,7 @@ async def test_an_sqs_that_came_back_and_forgot_everything_is_told_again_at_once
         await until(lambda: system.sqs.counts(system.queue_name)[0] > 0)
         await asyncio.to_thread(system.sqs.kill)
         await system.send("b")
-        await asyncio.to_thread(system.sqs.restart)
+        await asyncio.to_thread(system.sqs.start)
         system.sqs.create_queue(system.queue_name)
         async with system.worker():
             await system.all_delivered(within_s=10)
@@ -328,7 +377,7 @@ async def test_sends_go_on_while_sqs_is_away_and_nothing_is_missing_after_its_re
         for _ in range(50):
             await asyncio.gather(system.send("a"), system.send("b"))
         assert time.monotonic() - begun < 5, "sends waited for SQS"
-        await asyncio.to_thread(system.sqs.restart)
+        await asyncio.to_thread(system.sqs.start)
         await system.send("b", 3)
         system.sqs.create_queue(system.queue_name)
         await system.all_delivered(within_s=10)
@@ -340,27 +389,29 @@ async def test_that_sqs_is_away_is_said_once_and_its_return_too(
     mortal_system: System, caplog: pytest.LogCaptureFixture
 ) -> None:
     system = mortal_system
+    caplog.set_level("INFO", "recado.adapters.queue")
     async with system.client() as client:
         await asyncio.to_thread(system.sqs.kill)
         for _ in range(3):
             with pytest.raises(SqsAway, match="EndpointConnectionError"):
                 await client.receive(1)
-        await asyncio.to_thread(system.sqs.restart)
+        await asyncio.to_thread(system.sqs.start)
         system.sqs.create_queue(system.queue_name)
         for _ in range(2):
             system.sqs.send(system.queue_name, "hello")
             await client.receive(1)
-    assert [record.getMessage() for record in caplog.records if record.name.startswith("recado.adapters.queue")] == [
-        "SQS fails: receive_message: EndpointConnectionError; it is tried again",
-        "SQS answers again: receive_message",
+    logged = [record for record in caplog.records if record.name.startswith("recado.adapters.queue")]
+    assert [(record.levelname, record.getMessage()) for record in logged] == [
+        ("WARNING", "SQS fails: receive_message: EndpointConnectionError; it is tried again"),
+        ("INFO", "SQS answers again: receive_message"),
     ]
 
 
 # The start
 
 
-async def opened(url: str) -> None:
-    client = await SqsClient.open("queue", SqsAddress.parse("queue", url), 5)
+async def opened(url: str, **limits: int) -> None:
+    client = await SqsClient.open("queue", SqsAddress.parse("queue", url), replace(LIMITS, **limits))
     await client.close()
 
 
@@ -373,6 +424,17 @@ async def test_an_endpoint_where_nobody_is_is_said_at_the_start(mortal_sqs: Sqs)
     mortal_sqs.kill()
     with pytest.raises(Unusable, match=f"queue: SQS cannot be reached at {mortal_sqs.endpoint}"):
         await opened(mortal_sqs.url("jobs"))
+
+
+async def test_an_endpoint_that_does_not_answer_is_said_at_the_start() -> None:
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(Unusable, match=f"queue: SQS cannot be reached at {endpoint}"):
+            await opened(f"sqs://jobs?region=eu-west-1&endpoint={endpoint}", queue_answer_s=1)
 
 
 async def test_missing_credentials_are_said_at_the_start(
@@ -415,7 +477,7 @@ def test_a_url_names_a_queue(url: str, address: SqsAddress) -> None:
         ("sqs://jobs#x", "queue is sqs://name"),
         ("sqs://a/b/c", "queue is sqs://name"),
         ("sqs://12/jobs", "an account is 12 digits"),
-        ("sqs://jobs?zone=1", "takes region and endpoint after the [?], not 'zone'"),
+        ("sqs://jobs?zone=1", "takes region and endpoint after the [?], and nothing else"),
         ("sqs://jobs?region=Europe!", "a region is such as eu-west-1"),
         ("sqs://jobs?endpoint=127.0.0.1:5000", "an endpoint is http://host:port"),
         ("sqs://jobs?endpoint=http://h:port", "an endpoint is http://host:port"),

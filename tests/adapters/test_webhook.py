@@ -13,7 +13,7 @@ from email.utils import formatdate
 
 import pytest
 
-from recado.adapters.public_http import parse_retry_after
+from recado.adapters.public_http import retry_after_s
 from recado.adapters.sinks.webhook import Webhook
 from recado.app.limits import DEFAULT
 from recado.chat.event import Event
@@ -120,7 +120,10 @@ async def test_a_wait_that_is_asked_for_is_waited_within_bounds(
 
 
 def test_a_date_is_a_wait_too() -> None:
-    assert parse_retry_after(formatdate(1_000_030, usegmt=True), 1_000_000.0) == 30.0
+    headers = {"Retry-After": formatdate(1_000_030, usegmt=True)}
+    assert retry_after_s(headers, 1_000_000.0, 60) == 30.0
+    assert retry_after_s(headers, 1_000_000.0, 20) == 20.0
+    assert retry_after_s(headers, 1_000_040.0, 60) == 0.0
 
 
 async def test_a_redirect_is_not_followed(webhook: Webhook, receiver: WebhookReceiver) -> None:
@@ -165,6 +168,16 @@ async def test_where_nobody_listens_is_tried_again_and_said_without_the_url(rece
     assert isinstance(error, TryLater)
     assert str(error).startswith("127.0.0.1 could not be asked")
     assert "key" not in str(error)
+
+
+async def test_a_host_that_cannot_be_looked_up_is_tried_again_and_said(receiver: WebhookReceiver) -> None:
+    webhook = Webhook("http://a..b/?key=of-the-receiver", SECRET, True, LIMITS)
+    try:
+        error = await refused(webhook)
+    finally:
+        await webhook.close()
+    assert isinstance(error, TryLater)
+    assert str(error) == "a..b is no host's name: webhook_url must have one that can be looked up"
 
 
 async def test_what_a_receiver_sets_as_a_cookie_is_not_sent_back(webhook: Webhook, receiver: WebhookReceiver) -> None:

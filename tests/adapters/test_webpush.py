@@ -165,6 +165,13 @@ async def test_an_endpoint_at_an_address_that_only_the_server_reaches_is_none(op
         await push.push(of(browser), NOTICE, TOPIC)
 
 
+@pytest.mark.parametrize("host", ["a..b", "...", f"{'a' * 64}.example"])
+async def test_an_endpoint_whose_host_cannot_be_looked_up_is_none(open_push: Open, host: str) -> None:
+    """The resolver says so with a UnicodeError; one that a user named before such hosts were refused may be stored."""
+    with pytest.raises(PushGone):
+        await open_push(push_timeout_s=2).push(of(Browser(f"https://{host}/ana")), NOTICE, TOPIC)
+
+
 async def test_an_endpoint_without_tls_is_none(open_push: Open) -> None:
     """It is not even looked up."""
     with pytest.raises(PushGone):

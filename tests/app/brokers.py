@@ -46,7 +46,7 @@ class Broker(Server):
     def reload(self) -> dict[str, Any]:
         """SIGHUP; returns the line with which it says how that went."""
         before = len(self.lines("reloaded", "not_reloaded"))
-        self._running().send_signal(signal.SIGHUP)
+        self.send_signal(signal.SIGHUP)
         deadline = time.monotonic() + RELOAD_TIMEOUT_S
         while len(said := self.lines("reloaded", "not_reloaded")) == before:
             assert time.monotonic() < deadline, f"it was not reloaded:\n{self.log}"

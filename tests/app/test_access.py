@@ -298,3 +298,11 @@ def test_a_set_without_a_public_key_is_a_settings_error(tmp_path: Path, text: st
 def test_a_set_that_cannot_be_had_is_a_settings_error_that_names_it(where: str) -> None:
     with pytest.raises(SettingsError, match=where):
         JwtAccess(Settings(jwks=where, jwt_issuer=ISSUER, jwt_audience=AUDIENCE))
+
+
+def test_a_set_that_cannot_be_had_is_named_without_what_lets_its_reader_in() -> None:
+    where = "http://127.0.0.1:1/jwks.json?key=geheim"
+    with pytest.raises(SettingsError, match="cannot be read") as raised:
+        JwtAccess(Settings(jwks=where, jwt_issuer=ISSUER, jwt_audience=AUDIENCE))
+    assert "jwks http://127.0.0.1:1/jwks.json " in str(raised.value)
+    assert "geheim" not in str(raised.value)

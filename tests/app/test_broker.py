@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.services.child_process import running
 from recado import __version__
 from recado.mqtt.packets import MQTT_3_1_1, MQTT_5, Auth, Connack, Connect, Disconnect, Puback, Publish, Will
 from recado.mqtt.properties import PropertyId
@@ -37,13 +38,9 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     directory = tmp_path_factory.mktemp("broker")
     users(directory, ana="secret of ana", bruno="secret of bruno")
     (directory / "acl").write_text(ACL)
-    broker = Broker(directory, SECRET=SECRET)
-    try:
-        broker.start()
+    with running(Broker(directory, SECRET=SECRET)) as broker:
         yield broker
         broker.stop()
-    finally:
-        broker.close()
 
 
 @pytest.fixture
@@ -51,12 +48,8 @@ def own(tmp_path: Path) -> Iterator[Broker]:
     """One of the test's own, with users and an ACL."""
     users(tmp_path, ana="secret of ana", bruno="secret of bruno")
     (tmp_path / "acl").write_text(ACL)
-    broker = Broker(tmp_path)
-    try:
-        broker.start()
+    with running(Broker(tmp_path)) as broker:
         yield broker
-    finally:
-        broker.close()
 
 
 # Who connects
@@ -278,7 +271,7 @@ async def test_what_waits_for_an_absent_user_is_not_delivered_once_it_may_not_be
     (own.directory / "acl").write_text(acl.format("news/#"))
     if restart:
         own.kill()
-        own.restart()
+        own.start()
     else:
         own.reload()
 
@@ -341,7 +334,7 @@ async def test_sigterm_tells_the_clients_and_ends_with_status_0_and_a_restart_ha
 
     assert (await ana.expect(Disconnect)).reason_code == ReasonCode.SERVER_SHUTTING_DOWN
     assert [line["event"] for line in own.lines("ready", "stopping")] == ["ready", "stopping"]
-    own.restart()
+    own.start()
     ana = await own.connected("ana", "secret of ana")
     assert await subscribe(ana, "sensors/#") == 0
     assert await received(ana) == [("sensors/x", "kept")]
@@ -353,7 +346,7 @@ async def test_a_restart_does_not_hand_out_what_may_not_be_read_any_more(own: Br
     await ana.expect(Puback)
     own.kill()
     (own.directory / "acl").write_text("user ana\ntopic write #\ntopic read sensors/y")
-    own.restart()
+    own.start()
     ana = await own.connected("ana", "secret of ana")
     assert await subscribe(ana, "sensors/#") == 0
     assert await received(ana) == []

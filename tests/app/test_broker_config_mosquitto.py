@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from deploy.services.child_process import running
 from deploy.services.mosquitto import Mosquitto
+from deploy.services.ports import free_ports
 from tests.app.commands import run
 from tests.support.connection import Login, next_event
 from tests.support.paho_python import PahoPython
-from tests.support.server import Server, free_ports, running
+from tests.support.server import Server
 
 TIMEOUT_S = 60
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import jwt
 import pytest
 
+from deploy.services.child_process import running
 from recado.app import cli
 from tests.app.commands import API_KEY, SECRET, refusal, run
 from tests.support.server import Server
@@ -89,12 +90,17 @@ def test_a_missing_secret_says_how_to_make_one_and_what_it_says_works(tmp_path: 
         ("--database=postgres://x", "database: a PostgreSQL server's is postgresql://"),
         ("--database=postgresql://ana:p@ss@h/recado", "%40 for #, /, : and @ in a password"),
         ("--database=postgresql://h:port/recado", "database: a PostgreSQL server's is postgresql://"),
-        ("--database=mysql://ana:password@h/recado", "or postgresql://user:password@host/database, not 'mysql://...'"),
+        ("--database=mysql://ana:geheim@h/recado", "or postgresql://user:password@host/database"),
+        ("--database=mysql:ana:geheim", "database is sqlite:/// and a path, as sqlite:///recado.db"),
+        ("--database=ana:geheim@h/recado", "database is sqlite:/// and a path, as sqlite:///recado.db"),
         ("--database=sqlite:///", "database is sqlite:///"),
         ("--public-url=chat.example.com", "public_url is https://host"),
-        ("--public-url=https://chat.example.com/path", "public_url is https://host"),
+        ("--public-url=https://[chat.example.com", "public_url is https://host"),
+        ("--public-url=https://ana:geheim@chat.example.com", "without a user and a path"),
+        ("--public-url=https://ana:geheim@chat.example.com/path", "public_url is https://host"),
         ("--allowed-origins=shop.example.com", "allowed origin"),
-        ("--allowed-origins=https://shop.example.com/path", "allowed origin"),
+        ("--allowed-origins=https://ana:geheim@shop.example.com/path", "allowed origin"),
+        ("--allowed-origins=https://ana:geheim@shop.example.com", "without a user and a path"),
         ("--log-format=xml", "log_format is"),
         ("--log-level=loud", "log_level is"),
         ("--http-port=70000", "http_port is 0 to 65535"),
@@ -113,7 +119,30 @@ def test_a_setting_that_is_wrong_in_itself_is_one_line_and_exit_status_2(
     line = capsys.readouterr().err
     assert said in line
     assert line.count("\n") == 1
+    assert "geheim" not in line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["http://ana:geheim@h/keys", "http:ana:geheim@h", "https://h:geheim/keys", "https://["])
+def test_a_url_of_keys_that_is_none_or_has_a_password_is_refused_without_being_repeated(
+    tmp_path: Path, url: str
+) -> None:
+    flags = [f"--jwks={url}", "--jwt-issuer=i", "--jwt-audience=a"]
+    line = refusal(tmp_path, "serve", *flags)
+    assert line == "jwks is an https:// or http:// URL without a user and a password, or a path"
+
+
+@pytest.mark.parametrize("value", ['["postgresql://ana:geheim@h/recado"]', '{ url = "geheim" }', "4711"])
+def test_a_text_that_is_none_in_the_file_is_refused_without_being_repeated(tmp_path: Path, value: str) -> None:
+    (tmp_path / "recado.toml").write_text(f"database = {value}\n")
+    assert refusal(tmp_path, "serve", SECRET=SECRET) == "database in recado.toml is one text, in quotes"
+
+
+@pytest.mark.parametrize("arguments", [["serve", "--nonsense"], ["jobs", "list", "--state=nonsense"], ["nonsense"]])
+def test_a_command_line_that_means_nothing_is_one_line_and_exit_status_2(tmp_path: Path, arguments: list[str]) -> None:
+    line = refusal(tmp_path, *arguments, SECRET=SECRET)
+    assert "nonsense" in line
+    assert "\n" not in line
 
 
 @pytest.mark.parametrize(
@@ -155,13 +184,10 @@ def test_a_port_in_use_is_named_with_the_flag_that_changes_it(tmp_path: Path, ta
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server.serve(tmp_path_factory.mktemp("server"), "--limit.body_bytes_max=100", "--limit.members_max", "2")
-    try:
-        server.start()
+    limits = ("--limit.body_bytes_max=100", "--limit.members_max", "2")
+    with running(Server.serve(tmp_path_factory.mktemp("server"), *limits)) as server:
         yield server
         server.stop()
-    finally:
-        server.close()
 
 
 def test_a_second_server_on_the_same_database_names_the_first(server: Server, tmp_path: Path) -> None:

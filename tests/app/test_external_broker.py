@@ -1,4 +1,4 @@
-"""`recado serve` at a broker of its own: what it refuses to start with, and what it does not have then."""
+"""`recado serve` at an external broker: what it refuses to start with, and what it does not have then."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXTERNAL = Settings(secret=SECRET, broker="mqtt://recado:hidden@127.0.0.1:1883",
         ({"broker_ws_url": "wss://ana:hidden@mqtt.example.com"}, "broker_ws_url is where clients connect, ws or wss"),
         ({"broker_ws_url": "wss://a.example/mqtt,b.example"}, "broker_ws_url is where clients connect, ws or wss"),
         ({"broker_tcp_url": "mqtt://"}, "broker_tcp_url is where clients connect, mqtt or mqtts"),
-        ({"broker": "embedded", "broker_ws_url": "wss://mqtt.example.com"}, "broker_ws_url is for a broker of its own"),
+        ({"broker": "embedded", "broker_ws_url": "wss://mqtt.example.com"}, "broker_ws_url is for an external broker"),
         (
             {"secret": None, "jwks": "keys.json", "jwt_issuer": "i", "jwt_audience": "a"},
             "broker_auth dynamic-security needs RECADO_SECRET",

@@ -10,8 +10,10 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from deploy.services.child_process import running
+from deploy.services.ports import free_ports
 from tests.app.commands import SECRET, run
-from tests.support.server import API_KEY, Server, free_ports, running
+from tests.support.server import API_KEY, Server
 from tests.support.webhook_receiver import Told, WebhookReceiver, receiving
 
 WEBHOOK_SECRET = "tests-only-secret-of-the-webhooks-of-the-host-application"
@@ -75,7 +77,7 @@ def test_dead_letters_are_listed_counted_and_retried_in_order(
 
     assert [receiver.next().json["event"]["seq"] for _ in range(3)] == [1, 2, 3]
     webhook_server.stop()
-    webhook_server.restart()
+    webhook_server.start()
     assert printed(webhook_server, "list") == [["no", "jobs"]]
     assert printed(webhook_server, "stats") == [["no", "jobs"]]
 
@@ -147,7 +149,20 @@ def test_a_url_that_is_none_is_refused(tmp_path: Path, url: str) -> None:
 def test_what_answers_there_and_is_no_recado_is_said(tmp_path: Path, receiver: WebhookReceiver) -> None:
     ran = run(tmp_path, "jobs", "list", f"--url=http://127.0.0.1:{receiver.port}", API_KEY=API_KEY)
     assert (ran.returncode, ran.stdout) == (1, "")
-    assert "is no Recado" in ran.stderr
+    assert "is no Recado, or a proxy that does not pass /admin on: name the API process itself" in ran.stderr
+
+
+@pytest.mark.parametrize("command", ["list", "retry", "drop"])
+def test_a_sink_that_there_cannot_be_is_no_good_news(shared_server: Server, command: str) -> None:
+    ran = jobs(shared_server, command, "--sink=webhok")
+    said = (
+        "recado: no jobs of the sink 'webhok'; it is not one of: push, notify, webhook, capture_file, capture_queue\n"
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", said)
+
+
+def test_a_sink_that_is_not_configured_may_be_asked_about(shared_server: Server) -> None:
+    assert printed(shared_server, "list", "--sink=webhook") == [["no", "jobs"]]
 
 
 # Which jobs are run where
@@ -162,7 +177,7 @@ def test_what_a_killed_server_had_begun_it_does_in_order_when_it_is_back(
     assert [receiver.next().json["event"]["seq"] for _ in range(2)] == [1, 2]
 
     webhook_server.kill()
-    webhook_server.restart()
+    webhook_server.start()
 
     assert [receiver.next().json["event"]["seq"] for _ in range(4)] == [2, 3, 4, 5]
 
@@ -171,3 +186,9 @@ def test_jobs_of_a_sqlite_database_that_nobody_would_run_are_refused_at_the_star
     ran = run(tmp_path, "serve", "--no-worker", "--capture-file=events.jsonl", SECRET=SECRET)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.startswith("recado: worker is off, but nobody else can run the jobs of a SQLite database")
+
+
+def test_sqs_is_refused_with_a_sqlite_database_also_without_a_sink(tmp_path: Path) -> None:
+    ran = run(tmp_path, "serve", "--queue=sqs://jobs?region=eu-west-1", SECRET=SECRET)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("recado: queue is SQS, but nobody else can run the jobs of a SQLite database")

@@ -63,6 +63,19 @@ def test_limits_that_contradict_each_other_are_refused() -> None:
     assert with_changes({"page_max": 10, "page_default": 10}).chat.page_max == 10
 
 
+@pytest.mark.parametrize("timeout", ["webhook_timeout_s", "push_timeout_s"])
+def test_an_attempt_may_not_be_ended_before_its_sink_may_have_answered(timeout: str) -> None:
+    with pytest.raises(SettingsError, match=f"limit.{timeout} must not be more than limit.job_deadline_s"):
+        with_changes({timeout: 31})
+    assert with_changes({timeout: 31, "job_deadline_s": 31}).worker.job_deadline_s == 31
+
+
+def test_a_lease_may_not_be_so_long_that_its_message_appears_again_before_it_is_extended() -> None:
+    with pytest.raises(SettingsError, match=r"limit.job_lease_s must not be more than 2 times limit\.queue_v"):
+        with_changes({"job_lease_s": 60})
+    assert with_changes({"job_lease_s": 60, "queue_visibility_s": 30}).worker.job_lease_s == 60
+
+
 def test_limits_of_what_a_command_has_no_part_in_do_not_bind_it() -> None:
     with pytest.raises(SettingsError, match="body_bytes_max must not be more than"):
         with_changes({"packet_bytes_max": 1000})

@@ -11,6 +11,7 @@ from recado.broker.counters import Counters
 from recado.broker.server import Server
 from recado.broker.standalone import StandaloneHooks
 from recado.chat.actions import Chat
+from recado.chat.stages import Stages
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -35,7 +36,7 @@ async def test_every_metric_is_in_the_brokers_manual() -> None:
 
 async def test_every_metric_of_signals_is_in_the_manual_of_mqtt() -> None:
     nothing = cast(Any, None)
-    chat = Chat(nothing, nothing, nothing, DEFAULT.chat, now_ms=lambda: 0)
+    chat = Chat(nothing, nothing, nothing, DEFAULT.chat, now_ms=lambda: 0, stages=Stages(lambda: 0))
     text = (DOCS / "mqtt.md").read_text(encoding="utf-8")
     for metric in SignalsCollector(chat).collect():
         assert f"`{metric.name}{'_total' if metric.type == 'counter' else ''}`" in text, metric.name

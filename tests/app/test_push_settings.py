@@ -8,6 +8,7 @@ import pytest
 
 from recado.adapters.push.vapid import VapidKey
 from recado.app.config import Settings, SettingsError
+from recado.app.limits import DEFAULT
 from recado.app.push import push_terms
 from recado.app.sinks import sinks_of
 from recado.ports import Sink
@@ -36,12 +37,12 @@ def test_the_key_that_the_command_prints_is_one_that_the_server_takes(tmp_path: 
     assert first.stdout.splitlines()[1].endswith(terms.public_key)
 
 
-def test_without_a_key_nobody_is_called_and_no_job_is_written() -> None:
+def test_without_a_key_nobody_is_notified_and_no_job_is_written() -> None:
     without = Settings(secret=SECRET)
     without.check()
     assert push_terms(without) is None
-    assert sinks_of(without) == ()
-    assert sinks_of(settings()) == (Sink("push", messages_only=True),)
+    assert sinks_of(without, DEFAULT) == ()
+    assert sinks_of(settings(), DEFAULT) == (Sink("push", messages_only=True),)
 
 
 @pytest.mark.parametrize("contact", [CONTACT, "https://example.com/contact"])
@@ -88,4 +89,4 @@ def test_a_missing_extra_is_one_line_and_exit_status_2(
     (missing / f"{module}.py").write_text(f"raise ModuleNotFoundError(name={module!r})\n")
     monkeypatch.setenv("PYTHONPATH", str(missing))
     said = refusal(tmp_path, "serve", *PORTS, SECRET=SECRET, PUSH_KEY=KEY, PUSH_CONTACT=CONTACT)
-    assert said.endswith("push_key needs the extra: pip install 'recado[push]'")
+    assert said.endswith("push_key needs the extra: pip install '.[push]' in a clone of the repository")

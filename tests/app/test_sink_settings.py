@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from recado.app import cli
+from recado.adapters.push.vapid import VapidKey
+from recado.app import cli, logs
 from recado.app.config import Settings
-from recado.app.extras import needing
-from recado.app.sinks import sinks_of
+from recado.app.extras import MODULES, needing
+from recado.app.limits import DEFAULT
+from recado.app.sinks import NAMES, sinks_of
 from recado.ports import Sink, Unusable
 from tests.app.commands import SECRET, refusal
 
@@ -38,6 +42,10 @@ HOOK = "--webhook-url=https://shop.example.com/recado"
         (["--capture-queue=events"], "capture_queue is sqs://name"),
         (["--queue=rabbit"], "queue is embedded, or sqs://name"),
         (["--queue=sqs://key:geheim@jobs"], "queue has no credentials in it"),
+        (["--queue=sqs:/key:geheim"], "queue is embedded, or sqs://name"),
+        (["--queue=sqs://key:geheim/jobs"], "queue: an account is 12 digits"),
+        (["--queue=sqs://jobs?geheim="], "queue takes region and endpoint after the ?, and nothing else"),
+        (["--queue=sqs://jobs?region=geheim!"], "queue: a region is such as eu-west-1"),
         (["--queue=sqs://jobs.fifo"], "queue: a FIFO queue would let one message wait for another"),
         (["--queue=sqs://jobs", "--capture-queue=sqs://jobs"], "capture_queue must not be the queue"),
         (["--limit.queue_visibility_s=50000"], "limit.queue_visibility_s must be 1 to 43200"),
@@ -51,6 +59,7 @@ def test_a_wrong_setting_is_one_line_and_exit_status_2(
     tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logs, "set_up", lambda *_: None)  # it would hold this test's stderr for those after it
     monkeypatch.setenv("RECADO_SECRET", SECRET)
     monkeypatch.setenv("RECADO_WEBHOOK_SECRET", WEBHOOK_SECRET)
     with pytest.raises(SystemExit) as ended:
@@ -70,19 +79,29 @@ def test_a_capture_file_in_no_folder_is_one_line_at_the_start(tmp_path: Path) ->
 
 
 def test_a_sink_has_jobs_only_if_it_is_configured() -> None:
-    assert sinks_of(Settings()) == ()
+    assert sinks_of(Settings(), DEFAULT) == ()
     settings = Settings(
         webhook_url="https://shop.example.com/", capture_file=Path("events.jsonl"), capture_queue="sqs://events"
     )
-    assert sinks_of(settings) == (Sink("webhook"), Sink("capture_file"), Sink("capture_queue"))
+    assert sinks_of(settings, DEFAULT) == (Sink("webhook"), Sink("capture_file"), Sink("capture_queue"))
+    everything = replace(settings, push_key=VapidKey.make(), broker="mqtt://127.0.0.1")
+    assert tuple(sink.name for sink in sinks_of(everything, DEFAULT)) == NAMES
 
 
 @pytest.mark.parametrize(
     ("module", "flags", "extra"),
     [
-        ("aiobotocore", ["--capture-queue=sqs://events"], "capture_queue needs the extra: pip install 'recado[sqs]'"),
-        ("aiohttp", [HOOK], "webhook_url needs the extra: pip install 'recado[webhooks]'"),
-        ("opentelemetry", ["--traces=http://localhost:4318"], "traces needs the extra: pip install 'recado[otel]'"),
+        (
+            "aiobotocore",
+            ["--capture-queue=sqs://events"],
+            "capture_queue needs the extra: pip install '.[sqs]' in a clone of the repository",
+        ),
+        ("aiohttp", [HOOK], "webhook_url needs the extra: pip install '.[webhooks]' in a clone of the repository"),
+        (
+            "opentelemetry",
+            ["--traces=http://localhost:4318"],
+            "traces needs the extra: pip install '.[otel]' in a clone of the repository",
+        ),
     ],
 )
 def test_a_missing_extra_is_one_line_that_says_how_to_get_it(
@@ -107,4 +126,16 @@ def test_only_what_is_missing_is_said_to_be() -> None:
     with pytest.raises(ZeroDivisionError), needing("sqs", "queue"):
         raise ZeroDivisionError
     with pytest.raises(Unusable), needing("sqs", "queue"):
-        raise ModuleNotFoundError
+        raise ModuleNotFoundError(name="botocore.exceptions")
+
+
+@pytest.mark.parametrize("module", ["recado.adapters.queue.sqs.cilent", "asyncpg"])
+def test_a_module_that_is_missing_for_another_reason_stays_a_fault(module: str) -> None:
+    with pytest.raises(ModuleNotFoundError), needing("sqs", "queue"):
+        raise ModuleNotFoundError(name=module)
+
+
+def test_every_extra_that_a_server_may_have_says_which_modules_it_brings() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (production,) = project["optional-dependencies"]["production"]
+    assert f"recado[{','.join(sorted(MODULES))}]" == production

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -59,7 +60,7 @@ def test_a_server_that_is_told_to_stop_under_load_loses_nothing_that_it_acknowle
     assert watching.disconnected.get(timeout=20) == SHUTTING_DOWN
     watching.close()
     assert "Traceback" not in server.log
-    server.restart()
+    server.start()
     log = server.api("bruno").history(conversation)
     assert [event["seq"] for event in log] == list(range(1, len(log) + 1))
     assert acknowledged <= {event["id"] for event in log}
@@ -71,9 +72,7 @@ def test_an_idle_server_stops_at_once_leaves_one_file_and_starts_again(tmp_path:
     server = Server.serve(tmp_path)
     server.start()
     try:
-        server._running().send_signal(number)
-        assert server._running().wait(30) == 0
-        server._process = None
+        server.stop(number)
         assert not (tmp_path / "recado.db-wal").exists()
     finally:
         server.close()
@@ -100,3 +99,21 @@ def test_ctrl_c_while_a_server_starts_stops_it_in_order_too(monkeypatch: pytest.
     monkeypatch.setattr(wiring, "running", running)
     cli._run(cli._serve(Settings(secret="x" * 32)))
     assert stopped_in_order == [True]
+
+
+@pytest.mark.usefixtures("switch_interval")
+def test_a_start_that_waits_for_something_is_ended_by_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    undone: list[bool] = []
+
+    @asynccontextmanager
+    async def running(settings: Settings) -> AsyncIterator[None]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            await asyncio.wait_for(asyncio.Event().wait(), 10)
+            yield
+        finally:
+            undone.append(True)
+
+    monkeypatch.setattr(wiring, "running", running)
+    cli._run(cli._serve(Settings(secret="x" * 32)))
+    assert undone == [True]

@@ -25,7 +25,7 @@ def test_postgresql_without_its_extra_is_one_line_that_names_it_and_exit_status_
     url = "postgresql://recado:password@127.0.0.1/recado"
     ran = run_python(tmp_path, WITHOUT_DRIVER, "serve", "--http-port=0", SECRET=SECRET, DATABASE=url)
     assert ran.returncode == 2
-    assert ran.stderr == "recado: a database in PostgreSQL needs the extra: pip install 'recado[postgres]'\n"
+    assert ran.stderr == "recado: database needs the extra: pip install '.[postgres]' in a clone of the repository\n"
 
 
 def test_a_driver_is_imported_only_for_its_database(tmp_path: Path) -> None:

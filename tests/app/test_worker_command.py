@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
+from deploy.services.child_process import running
+from deploy.services.ports import free_ports
+from deploy.services.postgres import Postgres
 from tests.app.commands import refusal
 from tests.support.api import Api
 from tests.support.metrics import get_text
-from tests.support.server import API_KEY, SECRET, Server, free_ports, running
+from tests.support.server import API_KEY, SECRET, Server
 from tests.support.webhook_receiver import Told, WebhookReceiver, receiving
 from tests.support.worker import WorkerProcess
 
@@ -33,10 +37,10 @@ class Place:
     folder: Path
 
     @contextmanager
-    def worker(self, name: str) -> Iterator[WorkerProcess]:
+    def worker(self, name: str, **environment: str) -> Iterator[WorkerProcess]:
         folder = self.folder / name
         folder.mkdir()
-        with running(WorkerProcess.of(folder, *self.options)) as worker:
+        with running(WorkerProcess.of(folder, *self.options, environment=environment)) as worker:
             yield worker
 
     def send(self, count: int) -> str:
@@ -87,7 +91,7 @@ def test_a_workers_pages_say_what_it_did(place: Place) -> None:
     with place.worker("one") as worker:
         seqs(place.receiver, 1)
         worker.stop()
-        worker.restart()
+        worker.start()
         place.receiver.answer(Told(500), Told(200))
         place.send(1)
         assert seqs(place.receiver, 2) == [1, 1]
@@ -96,7 +100,22 @@ def test_a_workers_pages_say_what_it_did(place: Place) -> None:
         text = get_text(worker, "/metrics")
         assert 'recado_jobs_total{outcome="failed",sink="webhook"} 1.0' in text
         assert get_text(worker, "/healthz") == '{"status":"ok"}'
-        assert get_text(worker, "/readyz") == '{"status":"ok"}'
+        assert get_text(worker, "/readyz") == get_text(place.server, "/readyz") == '{"status":"ready"}'
+
+
+def test_a_worker_with_nothing_to_do_is_not_ready_while_its_store_is_away(
+    tmp_path: Path, own_postgres: Postgres
+) -> None:
+    database = own_postgres.create_database("of_an_idle_worker")
+    with running(WorkerProcess.of(tmp_path, f"--database={database}", *SINK)) as worker:
+        assert page(worker, "/readyz", "127.0.0.1") == (200, '{"status":"ready"}')
+        own_postgres.stop()
+        worker.awaited_line("is away")
+        assert page(worker, "/readyz", "127.0.0.1") == (503, '{"status":"the store is away"}')
+        own_postgres.start()
+        back = json.loads(worker.awaited_line("is back"))
+        assert back["level"] == "info"
+        assert page(worker, "/readyz", "127.0.0.1") == (200, '{"status":"ready"}')
 
 
 def test_what_a_worker_had_begun_when_it_was_killed_another_does_in_order(place: Place) -> None:
@@ -132,6 +151,38 @@ def test_a_worker_that_stops_leaves_at_once_to_others_what_it_has_not_begun(plac
             assert seqs(place.receiver, 2) == [2, 3]
 
 
+def page(worker: WorkerProcess, path: str, host: str = "127.0.0.1", **headers: str) -> tuple[int, str]:
+    with closing(HTTPConnection(host, worker.http_port, timeout=20)) as connection:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
+def test_a_workers_metrics_are_for_its_machine_and_for_the_host_alone(place: Place) -> None:
+    stranger = {"X-Forwarded-For": "198.51.100.9"}
+    with place.worker("one", RECADO_API_KEY=API_KEY, RECADO_SECRET=SECRET) as worker:
+        assert [page(worker, path, **stranger)[0] for path in ("/healthz", "/readyz")] == [200, 200]
+        assert page(worker, "/metrics")[0] == 200
+
+        status, text = page(worker, "/metrics", **stranger)
+        assert (status, json.loads(text)["error"]["code"]) == (401, "unauthenticated")
+        for token in ("of nobody", place.server.token("ana")):
+            assert page(worker, "/metrics", Authorization=f"Bearer {token}", **stranger)[0] == 401
+        status, text = page(worker, "/metrics", Authorization=f"Bearer {API_KEY}", **stranger)
+        assert status == 200
+        assert "recado_jobs_running" in text
+
+
+def test_a_worker_listens_at_the_address_that_it_is_told(tmp_path: Path, postgres_database: str) -> None:
+    worker = WorkerProcess.of(tmp_path, f"--database={postgres_database}", *SINK, "--worker-host=127.0.0.2")
+    worker.begin()
+    with closing(worker):
+        worker.awaited_line('"ready"')
+        assert page(worker, "/healthz", "127.0.0.2")[0] == 200
+        with pytest.raises(ConnectionRefusedError):
+            page(worker, "/healthz", "127.0.0.1")
+
+
 # What it refuses
 
 
@@ -149,6 +200,13 @@ def test_a_worker_that_cannot_work_says_why_in_one_line(tmp_path: Path, argument
     assert said in line
     assert "\n" not in line
     assert "hidden" not in line
+
+
+def test_an_address_that_is_none_is_named(tmp_path: Path) -> None:
+    elsewhere = "--worker-host=192.0.2.1"
+    assert "name another address with --worker-host" in refusal(
+        tmp_path, "worker", f"--database={NOWHERE}", *SINK, elsewhere
+    )
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path, shared_server: Server) -> None:

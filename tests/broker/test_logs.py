@@ -10,6 +10,7 @@ import time
 import pytest
 
 from recado.broker.hooks import Refused
+from recado.broker.publication import Publication
 from recado.mqtt.codec import encode
 from recado.mqtt.packets import MQTT_3_1_1, MQTT_5, Disconnect, Pingreq, Puback, Publish, Suback, Unsuback, Unsubscribe
 from recado.mqtt.properties import PropertyId
@@ -144,6 +145,20 @@ async def test_a_full_window_waits_in_the_log_and_goes_on_with_each_acknowledgem
     assert await client.take(50 - WINDOW) == numbers(WINDOW + 1, 50)
     publish(node, 51, 51)
     assert await client.take(1) == ["51"]
+
+
+async def test_a_publication_counts_those_who_had_room_for_it(node: Node) -> None:
+    ana = await node.connected("ana", properties={PropertyId.RECEIVE_MAXIMUM: 1})
+    bruno = await node.connected("bruno")
+    await ana.subscribe(TOPIC, qos=1)
+    await bruno.subscribe(TOPIC, qos=0)
+
+    def publish_to(position: int, *audience: str) -> int:
+        return node.server.publish_to(Publication(TOPIC, b"x", 1, position), frozenset(audience))
+
+    assert publish_to(1, "ana", "bruno", "carla") == 2
+    assert publish_to(2, "ana", "bruno") == 1, "one of them has acknowledged nothing"
+    assert publish_to(3, "carla") == 0
 
 
 async def test_a_client_may_ask_for_a_smaller_window(node: Node) -> None:

@@ -13,6 +13,7 @@ from recado.app.limits import DEFAULT
 from recado.chat.actions import Chat
 from recado.chat.event import Committed
 from recado.chat.membership import MembershipCache
+from recado.chat.stages import Stages
 
 LIMITS = replace(DEFAULT.chat, members_max=4, page_max=20, page_default=5, receipt_members_max=3)
 NOW = 1_790_000_000_000
@@ -51,7 +52,7 @@ async def chat(tmp_path: Path, broker: RecordingBroker) -> AsyncIterator[Chat]:
         broker.publish(committed)
         made.apply(committed)
 
-    made = Chat(store, broker, members, LIMITS, now_ms=lambda: NOW)
+    made = Chat(store, broker, members, LIMITS, now_ms=lambda: NOW, stages=Stages(lambda: NOW))
     store.on_committed = on_committed
     yield made
     await made.close()

@@ -87,10 +87,15 @@ class CircleStore:
         }
 
 
-def open_presence(store: CircleStore, broker: RecordingBroker, clock: Clock, **limits: int) -> Presence:
+def open_presence(
+    store: CircleStore, broker: RecordingBroker, clock: Clock, *, is_broker_shared: bool = False, **limits: int
+) -> Presence:
     """One process on the store, which knows everybody's pages."""
     members = MembershipCache(cast(Store, store), 10)
-    return Presence(cast(Store, store), broker, members, replace(DEFAULT.chat, **limits), clock.now_ms, clock)
+    chat_limits = replace(DEFAULT.chat, **limits)
+    return Presence(
+        cast(Store, store), broker, members, chat_limits, clock.now_ms, clock, is_broker_shared=is_broker_shared
+    )
 
 
 async def turns() -> None:

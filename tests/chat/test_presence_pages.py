@@ -205,11 +205,12 @@ async def test_a_page_that_the_store_could_not_note_is_not_there(
 
 
 async def test_with_a_broker_that_others_connect_to_all_members_are_told(
-    presence: Presence, broker: RecordingBroker
+    store: CircleStore, broker: RecordingBroker, clock: Clock
 ) -> None:
-    presence.tells_all = True
+    presence = open_presence(store, broker, clock, is_broker_shared=True)
     await presence.report_page("ana", "p1", visible=True)
     assert await told(broker) == [({"bruno", "carla"}, {"from": "ana", "online": True})]
+    presence.close()
 
 
 async def test_two_pages_that_open_at_once_are_told_once(here: Presence, broker: RecordingBroker) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from recado.adapters.broker.embedded import EmbeddedBroker
 from recado.adapters.broker.log_sessions import LogSessions
 from recado.adapters.store.sqlite import SqliteStore
+from recado.app.clock import now_ms
 from recado.app.limits import DEFAULT
 from recado.broker.listener import Listener
 from recado.chat import actions
@@ -29,6 +30,7 @@ from recado.chat.event import Committed
 from recado.chat.membership import MembershipCache
 from recado.chat.message import MessageDraft
 from recado.chat.principal import Principal
+from recado.chat.stages import Stages
 from tests.broker.model.peer import OUTGOING_MAX
 from tests.broker.model.traffic import Traffic
 from tests.chat_model.expectations import Expectations
@@ -132,7 +134,7 @@ class Stage(Traffic[Line]):
             Principal, LIMITS.broker, LogSessions(store, LIMITS.storage.pending_transactions_max, 1_000)
         )
         members = MembershipCache(store, LIMITS.chat.member_cache_entries_max)
-        self.chat = chat = broker.chat = Chat(store, broker, members, LIMITS.chat, lambda: time.time_ns() // 1_000_000)
+        self.chat = chat = broker.chat = Chat(store, broker, members, LIMITS.chat, now_ms, Stages(now_ms))
 
         def on_committed(committed: Sequence[Committed]) -> None:
             members.apply(committed)

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from deploy.services.ports import free_ports
 from recado.broker.tls import TlsCertificates
 from recado.client import (
     ClientLimits,
@@ -38,7 +39,7 @@ from tests.broker.certificates import Certificate
 from tests.client.conftest import QUICK, take, until
 from tests.client.relay import Relay
 from tests.client.scripted import Peer, Scripted
-from tests.support.server import Server, free_ports
+from tests.support.server import Server
 
 
 async def test_a_token_that_ends_is_renewed_on_the_open_connection(shared_server: Server, conversation: str) -> None:

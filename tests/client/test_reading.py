@@ -81,7 +81,7 @@ async def test_a_server_that_is_killed_in_mid_traffic_costs_no_event_and_makes_n
         for _ in range(3):
             await asyncio.sleep(0.1)
             server.kill()
-            await asyncio.to_thread(server.restart)
+            await asyncio.to_thread(server.start)
         await sending
         await ana.send(conversation, "end")
         events, events_of_all = await reading, await reading_all

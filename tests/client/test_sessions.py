@@ -78,7 +78,7 @@ async def test_a_server_that_is_killed_costs_a_kept_session_nothing(server: Serv
         for _ in range(2):
             await asyncio.sleep(0.1)
             server.kill()
-            await asyncio.to_thread(server.restart)
+            await asyncio.to_thread(server.start)
         await sending
         events = await reading
     assert [event.seq for event in events] == list(range(1, count + 1))

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from recado.ports import Claim, Job, JobFilter, Sink, Wanted
+from recado.ports import Claim, Job, JobFilter, LaneKey, Sink, Wanted
 from tests.contracts.stores import ADAPTERS, NewDatabase, Shelf, message, new_conversation
 
 SINKS = (Sink("hook"), Sink("later", delay_ms=40))
@@ -21,8 +21,6 @@ CONVERSATIONS = ("a", "b", "c")
 STATES = st.sampled_from([None, "waiting", "claimed", "dead"])
 LEASE_MS = 100
 START = 10_000
-
-Lane = tuple[str, str]
 
 
 @dataclass
@@ -128,7 +126,7 @@ class JobsMachine(RuleBasedStateMachine):
     @rule(sink=SINK_NAMES, conversation=st.sampled_from(CONVERSATIONS))
     def claim_one_lane(self, sink: str, conversation: str) -> None:
         expected = [job for job in self.claimable(sink, 3, 4) if job.conversation == conversation]
-        self.claimed(expected, Wanted([sink], self.now, LEASE_MS, 3, 4, [(sink, conversation)]))
+        self.claimed(expected, Wanted([sink], self.now, LEASE_MS, 3, 4, [LaneKey(sink, conversation)]))
 
     def claimed(self, jobs: list[Job], wanted: Wanted) -> None:
         for job in jobs:

@@ -73,7 +73,7 @@ class Disturber(Actor):
     def _kill(self, each: Disturbance) -> None:
         self._server.kill()
         self._wait(each.for_s)
-        self._server.restart()
+        self._server.start()
 
     def _full_disk(self, each: Disturbance) -> None:
         """As full as it is now, or with a little room; some of what is written still fits into files that are there."""
@@ -85,7 +85,7 @@ class Disturber(Actor):
         self._wait(each.for_s)
         if each.kills:
             self._count_and_kill()
-            self._server.restart()
+            self._server.start()
         else:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
 
@@ -103,14 +103,14 @@ class Disturber(Actor):
         finally:
             holder.close()
         if each.kills:
-            self._server.restart()
+            self._server.start()
 
     def _pause(self, each: Disturbance) -> None:
         os.kill(self._server.pid, signal.SIGSTOP)
         self._wait(each.for_s)
         if each.kills:
             self._count_and_kill()
-            self._server.restart()
+            self._server.start()
         else:
             os.kill(self._server.pid, signal.SIGCONT)
 

@@ -102,7 +102,7 @@ def test_every_acknowledged_message_survives_and_sending_again_duplicates_nothin
         for sender in senders:
             sender.join(timeout=60)
             assert not sender.is_alive()
-        server.restart()
+        server.start()
 
         assert_log_is_whole(server.api("ana").history(conversation), ledger)
 
@@ -156,7 +156,7 @@ def test_what_a_member_saw_before_the_crash_is_in_the_log_after_it(server: Serve
 
     server.kill()
     sender.join(timeout=60)
-    server.restart()
+    server.start()
 
     while not bruno.received.empty():
         seen.append(next_event(bruno))
@@ -169,7 +169,7 @@ def test_a_subscriber_that_resumes_after_the_crash_misses_nothing_and_sees_nothi
         server.api("ana").send(conversation, f"before {number}")
 
     server.kill()
-    server.restart()
+    server.start()
     server.api("ana").send(conversation, "after")
 
     resumed = PahoPython(Login(server.mqtt_port, server.ws_url, "bruno", server.token("bruno")))
@@ -190,7 +190,7 @@ def test_membership_and_read_cursors_survive_a_crash(server: Server) -> None:
     server.host_api.remove_member(conversation, "carla")
 
     server.kill()
-    server.restart()
+    server.start()
 
     seen = server.api("bruno").call("GET", f"/conversations/{conversation}").expect(200)
     assert (seen["members"], seen["read_up_to"], seen["unread_count"]) == (["ana", "bruno"], 1, 1)

@@ -47,15 +47,54 @@ def filled_in(value: str, environment: dict[str, str]) -> str:
     return re.sub(r"\$\{(\w+)(:[-?])([^}]*)\}", replaced, value)
 
 
-def test_every_variable_of_recado_is_a_setting_and_together_they_are_accepted(compose: dict[str, Any]) -> None:
+def settings_of(service: dict[str, Any]) -> Settings:
     environment = made_environment()
     given: dict[str, Any] = {
         name.removeprefix("RECADO_").lower(): filled_in(value, environment)
-        for name, value in compose["services"]["worker"]["environment"].items()
+        for name, value in service["environment"].items()
         if name.startswith("RECADO_")
     }
+    given["capture_file"] = Path(given["capture_file"])
     assert given.keys() <= {field.name for field in fields(Settings)}
-    Settings(**given).check()
+    return Settings(**given)
+
+
+def test_every_variable_of_recado_is_a_setting_and_together_they_are_accepted(compose: dict[str, Any]) -> None:
+    for name in ("api-1", "api-2"):
+        settings_of(compose["services"][name]).check()
+    settings_of(compose["services"]["worker"]).check_without_keys()
+
+
+def test_the_worker_has_the_settings_of_the_others_and_no_key_that_lets_users_in(compose: dict[str, Any]) -> None:
+    services = {name: compose["services"][name]["environment"] for name in ("api-1", "api-2", "worker")}
+    assert services["api-1"] == services["api-2"]
+    assert services["api-1"].keys() - services["worker"].keys() == {"RECADO_SECRET", "RECADO_API_KEY"}
+    assert services["worker"].items() <= services["api-1"].items()
+
+
+def test_what_the_worker_captures_outlives_its_container(compose: dict[str, Any]) -> None:
+    worker = compose["services"]["worker"]
+    path = settings_of(worker).capture_file
+    assert path is not None
+    folder = str(path.parent)
+    assert folder in [volume.split(":")[1] for volume in worker["volumes"]]
+    # A new volume is its user's because the folder of the image is.
+    assert f"--create-home --home-dir {folder} " in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def test_each_process_of_recado_is_asked_whether_it_is_ready_at_a_port_that_it_has(compose: dict[str, Any]) -> None:
+    for name in ("api-1", "api-2", "worker"):
+        service = compose["services"][name]
+        settings = settings_of(service)
+        port = settings.worker_port if service["command"] == "worker" else settings.http_port
+        assert f"http://127.0.0.1:{port}/readyz" in service["healthcheck"]["test"][-1]
+
+
+def test_the_queue_lets_a_job_fail_as_often_as_sqs_can() -> None:
+    """As docs/jobs.md asks for."""
+    redrive = re.search(r"maxReceiveCount = (\d+)", (COMPOSE / "elasticmq.conf").read_text(encoding="utf-8"))
+    assert redrive is not None
+    assert redrive[1] == "1000"
 
 
 def test_what_is_made_for_it_is_new_each_time_and_a_key_for_web_push_is_one() -> None:

@@ -1,4 +1,4 @@
-"""The dashboard asks for what the processes export: each metric by its name, each label that it is grouped by."""
+"""The dashboard and the alerts ask for what the processes export: metrics by name, labels that are grouped by."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from deploy.services.child_process import running
+from deploy.services.ports import free_ports
 from tests.support.connection import Login
 from tests.support.metrics import get_text
 from tests.support.paho_python import PahoPython
-from tests.support.server import Server, free_ports, running
+from tests.support.server import Server
 
 DASHBOARD = json.loads((Path(__file__).parents[2] / "deploy" / "grafana" / "recado.json").read_text(encoding="utf-8"))
+ALERTS = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "prometheus-alerts.yml").read_text(encoding="utf-8"))
 PROMETHEUS = (Path(__file__).parents[2] / "deploy" / "prometheus.yml").read_text(encoding="utf-8")
 SAMPLE = re.compile(r"^([a-z_]+)(?:\{(.*)\})? \S+$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="')
 SELECTOR = re.compile(r"\b([a-z_]+)\{")
+ALERTED = re.compile(r"\b(recado_[a-z_]+)(?:\{([^}]*)\})?")
 GROUPED = re.compile(r"by \(([a-z_, ]+)\) \((?:rate\()?([a-z_]+)\{")
 
 
@@ -90,3 +95,14 @@ def test_the_example_for_prometheus_names_the_jobs_that_the_dashboard_looks_for(
     jobs = re.findall(r"job_name: (\S+)", PROMETHEUS)
     assert jobs == ["recado", "recado-worker"]
     assert all(re.fullmatch(wanted, job) for job in jobs)
+
+
+def test_every_metric_of_the_alerts_is_exported_with_the_labels_that_are_asked_for(
+    exported: dict[str, set[str]],
+) -> None:
+    (group,) = ALERTS["groups"]
+    asked = [selected for rule in group["rules"] for selected in ALERTED.findall(rule["expr"])]
+    assert len(asked) == len(group["rules"]) - 1, "all but `up`, which is Prometheus's own"
+    for name, labels in asked:
+        assert name in exported
+        assert not exported[name] or set(LABEL.findall(labels)) <= exported[name], name

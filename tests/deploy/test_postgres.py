@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from deploy.services.postgres import Postgres, PostgresFailed
+from deploy.services.child_process import ServiceFailed
+from deploy.services.postgres import Postgres
 
 
 @pytest.mark.parametrize("ending", ["stop", "kill"])
@@ -15,9 +16,9 @@ def test_a_server_comes_back_with_its_data_on_the_same_port(own_postgres: Postgr
     own_postgres.execute("CREATE TABLE kept AS SELECT 7 AS number", "recado")
 
     getattr(own_postgres, ending)()
-    with pytest.raises(PostgresFailed):
+    with pytest.raises(ServiceFailed):
         own_postgres.execute("SELECT 1")
-    own_postgres.restart()
+    own_postgres.start()
 
     assert own_postgres.url("recado") == url
     assert own_postgres.execute("SELECT number FROM kept", "recado") == "7"

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from tests.support.browser import DESKTOP, OpenPage, open_conversation
 from tests.support.demo import Demo
+from tests.support.push_service import PushService
 
 CHROMIUM_ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--no-first-run"),
@@ -36,6 +37,15 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
         yield demo
     finally:
         demo.server.close()
+
+
+@pytest.fixture
+def service() -> Iterator[PushService]:
+    """A push service, which finds no fault with who calls it."""
+    service = PushService()
+    yield service
+    service.close()
+    assert service.problems == []
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.services.child_process import running
 from recado.mqtt.encoding import encode
 from recado.mqtt.packets import MQTT_5, Disconnect, Publish, Suback, Subscribe, SubscriptionRequest
 from recado.mqtt.properties import PropertyId
@@ -18,7 +19,7 @@ from tests.support.metrics import GROWTH_MAX, MIB, get_text, resident_bytes, wai
 from tests.support.raw_http import push, wait_until_closed
 from tests.support.raw_mqtt import RawClient
 from tests.support.raw_websocket import MQTT_UPGRADE, PING, frame
-from tests.support.server import Server, running
+from tests.support.server import Server
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from typing import Any, Literal
 import aiomqtt
 import pytest
 
+from deploy.services.child_process import running
 from tests.support.broker_process import BrokerProcess
 from tests.support.connection import Connection, Delivery, Session, Transport, Version, Will, new_topic, next_delivery
 from tests.support.node import NodeClient
 from tests.support.paho_python import PahoPython
-from tests.support.server import running
 
 Make = Callable[..., Connection]
 TIMEOUT_S = 20
@@ -345,7 +345,7 @@ def test_a_broker_that_was_killed_has_the_devices_and_their_last_states_when_it_
     own: BrokerProcess, device: Device, closer: ExitStack
 ) -> None:
     own.kill()
-    own.restart()
+    own.start()
     hub = start_hub(own, closer, device.name)
     assert found(hub, len(device.retained)) == device.retained
 
@@ -362,7 +362,7 @@ async def test_a_kept_subscription_survives_the_brokers_end_and_brings_what_came
         for n in range(20):
             await sender.publish(topic, str(n), qos=1 + n % 2)
     own.kill()
-    own.restart()
+    own.start()
     async with hub() as again:
         got = [int(payload) for _, payload, _, _ in await first_messages(again, 20)]
         assert sorted(got) == list(range(20)), "QoS 1 comes by one packet, and QoS 2 by three"

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from deploy.services.child_process import running
 from tests.support.broker_process import BrokerProcess
 from tests.support.connection import new_topic
-from tests.support.server import running
 
 TIMEOUT_S = 60
 VERSIONS = ("mqttv31", "mqttv311", "mqttv5")
@@ -125,7 +125,7 @@ def test_a_kept_session_survives_the_brokers_end(own: BrokerProcess, topic: str,
     for n in range(3):
         publish(own, version, "-t", topic, "-q", str(n), "-m", str(n))
     own.kill()
-    own.restart()
+    own.start()
     publish(own, version, "-t", topic, "-q", "1", "-m", "3")
     with subscriber(own, version, *kept, waits=False) as ana:
         assert sorted(ana.payloads(3)) == ["1", "2", "3"], "QoS 0 does not wait; QoS 2 takes longer than QoS 1"

@@ -19,6 +19,7 @@ from tests.support.browser import (
     new_body,
     open_conversation,
     send,
+    shown_seqs,
     sign_in,
     tab_to,
     wait_until_online,
@@ -51,10 +52,6 @@ def test_both_write_and_both_pages_show_the_same_order_as_the_log(ana: Page, bru
     seqs = [str(event["seq"]) for event in log if "type" not in event]
     for page in (ana, bruno):
         assert shown_seqs(page) == seqs
-
-
-def shown_seqs(page: Page) -> list[str | None]:
-    return [item.get_attribute("data-seq") for item in page.get_by_test_id("message").all()]
 
 
 def test_an_own_message_shows_sending_until_the_server_has_it(ana: Page, bruno: Page, demo: Demo) -> None:
@@ -90,7 +87,7 @@ def test_what_was_typed_while_the_server_was_dead_arrives_exactly_once(ana: Page
         expect(connection_state(page, "online")).not_to_be_attached()
         send(page, body)
         expect(message(page, body, "sending")).to_be_visible()
-    demo.server.restart()
+    demo.server.start()
 
     for page, witness in witnesses:
         wait_until_online(page)
@@ -115,7 +112,7 @@ def test_what_the_other_sent_while_this_page_was_cut_off_is_there_after_the_reco
 ) -> None:
     demo.server.kill()
     expect(connection_state(bruno, "online")).not_to_be_attached()
-    demo.server.restart()
+    demo.server.start()
     body = new_body("behind your back")
     demo.apis["ana"].send(demo.conversation, body)
     for page in (ana, bruno):

@@ -136,7 +136,7 @@ def test_an_edit_that_the_server_does_not_take_is_said_in_words_and_can_be_tried
     expect(message(ana, sent)).to_be_visible()
     expect(ana.get_by_test_id("composer")).to_have_value(new)
 
-    demo.server.restart()
+    demo.server.start()
     expect(connection_state(ana, "online")).to_be_attached(timeout=RECONNECT_TIMEOUT_MS)
     ana.get_by_test_id("composer").press("Enter")
     expect(message(ana, new)).to_contain_text("edited")
@@ -150,7 +150,7 @@ def test_what_is_too_old_to_be_changed_is_refused_in_words_and_stays(
     [database] = (tmp_path / "data").glob("*.db")
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE events SET at = at - ?", (25 * 3600 * 1000,))
-    demo.server.restart()
+    demo.server.start()
     expect(connection_state(ana, "online")).to_be_attached(timeout=RECONNECT_TIMEOUT_MS)
 
     edit(ana, sent, new_body("tarde demais"))

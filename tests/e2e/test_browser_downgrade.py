@@ -12,20 +12,24 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
+from deploy.services.ports import free_port
 from tests.support.browser import (
-    RECONNECT_TIMEOUT_MS,
     OpenPage,
+    connected_by,
     message,
     new_body,
     open_conversation,
     send,
+    shown_seqs,
     sign_in,
+    stored_seqs,
+    wait_until_connected_by,
     wait_until_online,
 )
 from tests.support.nginx import Nginx, behind_nginx
-from tests.support.server import Server, free_ports
+from tests.support.server import Server
 
 AT_ONCE_MS = 2_000
 FIRST_CLIMB_MS = 38_000  # it comes 22.5 to 37.5 s after the connection
@@ -47,10 +51,9 @@ class Shop:
         open_conversation(page, self.conversation)
         return page
 
-    def log(self) -> list[str]:
+    def log(self) -> list[str | None]:
         """The seqs of the messages."""
-        events = self.server.host_api.history(self.conversation)
-        return [str(event["seq"]) for event in events if "type" not in event]
+        return stored_seqs(self.server.host_api, self.conversation)
 
 
 @pytest.fixture
@@ -82,23 +85,11 @@ def with_answers_collected(servers: str) -> str:
 @contextmanager
 def silent_port() -> Iterator[int]:
     """A port where connections are taken and nothing is ever answered."""
-    (port,) = free_ports(1)
+    port = free_port()
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", port))
         listener.listen(100)
         yield port
-
-
-def connected_by(page: Page, link: str) -> Locator:
-    return page.locator(f'[data-testid="connection-state"][data-state="online"][data-link="{link}"]')
-
-
-def wait_until_connected_by(page: Page, link: str) -> None:
-    expect(connected_by(page, link)).to_be_attached(timeout=RECONNECT_TIMEOUT_MS)
-
-
-def shown_seqs(page: Page) -> list[str | None]:
-    return [item.get_attribute("data-seq") for item in page.get_by_test_id("message").all()]
 
 
 def assert_talks(shop: Shop, one: Page, other: Page) -> None:
@@ -153,7 +144,7 @@ def test_where_mqtts_port_is_closed_the_pages_talk_over_the_http_ports_websocket
     shop: Shop, open_page: OpenPage, way: str
 ) -> None:
     with ExitStack() as stack:
-        port = stack.enter_context(silent_port()) if way == "silent" else free_ports(1)[0]
+        port = stack.enter_context(silent_port()) if way == "silent" else free_port()
         shop.nginx.start(with_mqtt_at(shop.documented, shop.server, port))
         ana, bruno = shop.open(open_page, "ana"), shop.open(open_page, "bruno")
         for page in (ana, bruno):
@@ -286,7 +277,7 @@ def test_a_server_that_is_away_is_waited_for_and_is_no_reason_to_go_down(shop: S
     body = new_body("nobody is there")
     send(ana, body)
     expect(message(ana, body, "sending")).to_be_visible()
-    shop.server.restart()
+    shop.server.start()
     wait_until_online(ana)
     expect(message(ana, body, "sent")).to_have_count(1)
     assert states() == ["reconnecting ", "online mqtt"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from deploy.services.child_process import running
 from deploy.services.mosquitto import Mosquitto
 from tests.support.api import Api
 from tests.support.browser import (
@@ -18,17 +19,22 @@ from tests.support.browser import (
     OpenPage,
     Witness,
     conversation_item,
+    expect_receipt,
     message,
     new_body,
     open_conversation,
     send,
+    shown_seqs,
     sign_in,
+    stored_seqs,
+    wait_until_connected_by,
     wait_until_online,
 )
 from tests.support.connection import Login, next_delivery
+from tests.support.mosquitto import broker_options
 from tests.support.node import NodeClient
 from tests.support.rabbitmq import RecadoAtRabbitmq, new_user
-from tests.support.server import Server, running
+from tests.support.server import Server
 
 GONE_TIMEOUT_MS = 30_000
 
@@ -52,39 +58,27 @@ class Shop:
         page = open_page(f"{self.server.http_url}/")
         sign_in(page, self.server.token(self.users[name]))
         open_conversation(page, self.conversation)
-        expect_link(page, "mqtt")
+        wait_until_connected_by(page, "mqtt")
         return page
-
-    def seqs(self) -> list[str]:
-        events = self.server.host_api.history(self.conversation)
-        return [str(event["seq"]) for event in events if "type" not in event]
 
 
 @pytest.fixture(scope="module")
 def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
     """For the tests of this file, which leave it running."""
-    mosquitto = Mosquitto(tmp_path_factory.mktemp("mosquitto"))
-    try:
-        mosquitto.start()
+    with running(Mosquitto(tmp_path_factory.mktemp("mosquitto"))) as mosquitto:
         yield mosquitto
-    finally:
-        mosquitto.close()
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, mosquitto: Mosquitto) -> Iterator[Server]:
-    with running(at_mosquitto(tmp_path_factory.mktemp("server"), mosquitto)) as server:
+    options = (*broker_options(mosquitto), "--limit.presence_grace_s=2")  # so long is who went waited for
+    with running(Server.serve(tmp_path_factory.mktemp("server"), *options)) as server:
         yield server
 
 
 @pytest.fixture
 def shop(server: Server, mosquitto: Mosquitto) -> Shop:
     return Shop(server, mosquitto)
-
-
-def at_mosquitto(folder: Path, mosquitto: Mosquitto) -> Server:
-    options = (f"--broker={mosquitto.url}", "--broker-auth=dynamic-security", f"--broker-ws-url={mosquitto.ws_url}")
-    return Server.serve(folder, *options)
 
 
 @pytest.fixture
@@ -97,22 +91,11 @@ def bruno(shop: Shop, open_page: OpenPage) -> Page:
     return shop.open(open_page, "bruno")
 
 
-def expect_link(page: Page, kind: str) -> None:
-    line = page.locator(f'[data-testid="connection-state"][data-state="online"][data-link="{kind}"]')
-    expect(line).to_be_attached(timeout=RECONNECT_TIMEOUT_MS)
-
-
-def expect_receipt(page: Page, body: str, receipt: str) -> None:
-    expect(page.locator(f'[data-testid="message"][data-receipt="{receipt}"]').filter(has_text=body)).to_be_visible()
-
-
-def shown_seqs(page: Page) -> list[str | None]:
-    return [item.get_attribute("data-seq") for item in page.get_by_test_id("message").all()]
-
-
 def expect_the_whole_log(page: Page, shop: Shop, last: str) -> None:
     expect(message(page, last, "sent")).to_have_count(1)
-    assert shown_seqs(page) == shop.seqs(), "something is missing, twice or out of order"
+    assert shown_seqs(page) == stored_seqs(shop.server.host_api, shop.conversation), (
+        "something is missing, twice or out of order"
+    )
 
 
 def test_messages_come_both_ways_from_mosquitto_and_no_page_asks_for_them(ana: Page, bruno: Page, shop: Shop) -> None:
@@ -164,7 +147,7 @@ def test_a_reload_shows_the_same_and_goes_on(ana: Page, bruno: Page, shop: Shop)
     send(ana, before)
     expect(message(bruno, before, "sent")).to_be_visible()
     bruno.reload()
-    expect_link(bruno, "mqtt")
+    wait_until_connected_by(bruno, "mqtt")
     send(ana, after)
     expect_the_whole_log(bruno, shop, after)
 
@@ -186,7 +169,7 @@ def test_mosquitto_dies_and_comes_back_and_nothing_is_missing_or_there_twice(
 ) -> None:
     with closing(Mosquitto(tmp_path_factory.mktemp("mortal"))) as mosquitto:
         mosquitto.start()
-        with running(at_mosquitto(tmp_path, mosquitto)) as server:
+        with running(Server.serve(tmp_path, *broker_options(mosquitto))) as server:
             shop = Shop(server, mosquitto)
             pages = [shop.open(open_page, user) for user in ("ana", "bruno")]
             witnesses = [Witness(page) for page in pages]
@@ -199,12 +182,12 @@ def test_mosquitto_dies_and_comes_back_and_nothing_is_missing_or_there_twice(
             say(pages, during)
             for page in pages:
                 expect(message(page, during[-1], "sent")).to_be_visible(timeout=RECONNECT_TIMEOUT_MS)
-                expect_link(page, "websocket")  # Recado itself is there
+                wait_until_connected_by(page, "websocket")  # Recado itself is there
 
-            mosquitto.restart()
+            mosquitto.start()
             for page in pages:
                 page.evaluate("() => dispatchEvent(new Event('online'))")  # a page looks for a better way then
-                expect_link(page, "mqtt")
+                wait_until_connected_by(page, "mqtt")
             say(pages, after)
             for page, witness in zip(pages, witnesses, strict=True):
                 expect_the_whole_log(page, shop, after[-1])
@@ -243,7 +226,7 @@ def test_at_a_rabbitmq_of_3_1_1_alone_the_page_is_connected_by_mqtt_all_the_same
     page.goto(f"{server.http_url}/")
     sign_in(page, server.token(user))
     open_conversation(page, conversation)
-    expect_link(page, "mqtt")
+    wait_until_connected_by(page, "mqtt")
     body, answer = new_body("Chegou?"), new_body("Chegou!")
     send(page, body)
     expect(message(page, body, "sent")).to_be_visible()

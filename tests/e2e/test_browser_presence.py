@@ -10,6 +10,7 @@ from tests.support.browser import (
     OpenPage,
     connection_state,
     conversation_item,
+    expect_receipt,
     message,
     new_body,
     open_conversation,
@@ -28,10 +29,6 @@ RECORD = """() => {
   new MutationObserver(() => window.presenceSeen.push(line.textContent))
     .observe(line, { childList: true, characterData: true, subtree: true });
 }"""
-
-
-def expect_receipt(page: Page, body: str, receipt: str) -> None:
-    expect(page.locator(f'[data-testid="message"][data-receipt="{receipt}"]').filter(has_text=body)).to_be_visible()
 
 
 def test_one_tick_becomes_two_when_it_is_delivered_and_coloured_when_it_is_read(
@@ -74,7 +71,7 @@ def test_what_was_read_while_the_sender_was_away_shows_when_the_sender_is_back(
     expect_receipt(ana, body, "stored")
     ana.context.set_offline(True)
     demo.server.kill()
-    demo.server.restart()
+    demo.server.start()
     expect(connection_state(ana, "online")).not_to_be_attached()
     bruno = open_page(demo.urls["bruno"])
     open_conversation(bruno, demo.conversation)

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import BrowserContext, Page, Worker, expect
 
-from recado.adapters.push.vapid import VapidKey
+from deploy.services.child_process import running
 from tests.support.browser import (
     DESKTOP,
     conversation_item,
@@ -23,11 +23,8 @@ from tests.support.browser import (
     sign_in,
     wait_until_online,
 )
-from tests.support.push_service import Browser, PushService
-from tests.support.server import Server, running
-
-KEY = VapidKey.make()
-OPTIONS = (f"--push-key={KEY}", "--push-contact=mailto:ops@example.com", "--push-private")
+from tests.support.push_service import PUSH_OPTIONS, Browser, PushService
+from tests.support.server import Server
 
 # What Chromium's own does where it has a push service: it keeps one subscription, over reloads too.
 PUSH_MANAGER = """
@@ -51,24 +48,16 @@ Object.defineProperty(document, "visibilityState", { get: () => (hidden ? "hidde
 window.setHidden = (value) => { hidden = value; document.dispatchEvent(new Event("visibilitychange")); };
 """
 SHOWN = "async () => (await registration.getNotifications()).map(({ title, body, tag }) => [title, body, tag])"
+LEADS_TO = "async () => String(await fragmentWith('c'))"
 CLICK = """async () => {
   const [notification] = await registration.getNotifications();
   dispatchEvent(new NotificationEvent("notificationclick", { notification }));
 }"""
 
 
-@pytest.fixture
-def service() -> Iterator[PushService]:
-    service = PushService()
-    service.public_key = VapidKey(KEY).public
-    yield service
-    service.close()
-    assert service.problems == []
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(Server.serve(tmp_path_factory.mktemp("pushing"), *OPTIONS)) as server:
+    with running(Server.serve(tmp_path_factory.mktemp("pushing"), *PUSH_OPTIONS)) as server:
         yield server
 
 
@@ -92,6 +81,14 @@ class Ana:
         sign_in(self.page, self.server.token(self.user))
         wait_until_online(self.page)
 
+    def open_demo_link(self, user: str) -> None:
+        """This server has no demo: the codes are the users, and the test exchanges them."""
+        token = json.dumps({"token": self.server.token(user)})
+        self.page.route("**/demo/token", lambda route: route.fulfill(body=token, content_type="application/json"))
+        self.page.goto("about:blank")
+        self.page.goto(f"{self.server.http_url}/#demo={user}")
+        wait_until_online(self.page)
+
     def switch_on(self) -> None:
         self.bar("off").get_by_test_id("notify").click()
         expect(self.bar("on")).to_be_visible()
@@ -99,20 +96,20 @@ class Ana:
     def bar(self, state: str) -> Any:
         return self.page.locator(f'[data-testid="notify-bar"][data-state="{state}"]')
 
-    def called_for(self, body: str) -> dict[str, Any]:
-        """Bruno writes, and Ana is called: with this notice."""
+    def notified_of(self, body: str) -> dict[str, Any]:
+        """Bruno writes, and Ana is notified: with this notice."""
         self.server.host_api.acting_as(self.bruno).send(self.conversation, body)
-        self._wait_until_called(self.subscribed, body)
+        self._wait_until_notified(self.subscribed, body)
         return self.service.shown(self.subscribed)[-1]
 
-    def not_called_for(self, body: str) -> None:
-        """Bruno writes, and whoever is to be called has been, by the time that Carla is for what he writes next."""
+    def not_notified_of(self, body: str) -> None:
+        """Bruno writes, and whoever is to be notified has been, by the time that Carla is of what he writes next."""
         for each in (body, new_body("next")):
             self.server.host_api.acting_as(self.bruno).send(self.conversation, each)
-            self._wait_until_called(self.carlas, each)
+            self._wait_until_notified(self.carlas, each)
         assert self.notices(self.subscribed) == []
 
-    def _wait_until_called(self, browser: Browser, body: str) -> None:
+    def _wait_until_notified(self, browser: Browser, body: str) -> None:
         self.service.wait_until(lambda: body in self.notices(browser))
 
     def notices(self, browser: Browser) -> list[str]:
@@ -155,7 +152,7 @@ def test_a_message_to_a_closed_page_is_shown_as_a_notification_and_a_click_opens
     ana.switch_on()
     ana.page.goto("about:blank")
     body = new_body("Chegou!")
-    ana.deliver(ana.called_for(body))
+    ana.deliver(ana.notified_of(body))
 
     eventually(ana.page, lambda: bool(ana.worker().evaluate(SHOWN)))
     assert ana.worker().evaluate(SHOWN) == [["Bruno Lima", body, ana.conversation]]
@@ -171,20 +168,20 @@ def test_a_newer_notice_of_a_conversation_takes_the_place_of_the_older(ana: Ana)
     ana.switch_on()
     ana.page.goto("about:blank")
     for body in ("one", "two"):
-        ana.deliver(ana.called_for(body))
+        ana.deliver(ana.notified_of(body))
     eventually(ana.page, lambda: ana.worker().evaluate(SHOWN) == [["Bruno Lima", "two", ana.conversation]])
 
 
-def test_a_page_on_the_screen_is_quiet_and_one_that_is_hidden_is_called(ana: Ana) -> None:
+def test_a_page_on_the_screen_is_quiet_and_one_that_is_hidden_is_notified(ana: Ana) -> None:
     ana.sign_in()
     ana.switch_on()
     seen, missed = new_body("seen"), new_body("missed")
-    ana.not_called_for(seen)
+    ana.not_notified_of(seen)
     expect(conversation_item(ana.page, ana.conversation)).to_contain_text("next")
 
     with ana.page.expect_response("**/v1/presence"):
         ana.page.evaluate("() => window.setHidden(true)")
-    assert ana.called_for(missed)["body"] == missed
+    assert ana.notified_of(missed)["body"] == missed
 
 
 def test_nobody_is_asked_before_the_click_and_nothing_is_sent_after_switching_off(ana: Ana) -> None:
@@ -196,16 +193,30 @@ def test_nobody_is_asked_before_the_click_and_nothing_is_sent_after_switching_of
     ana.bar("on").get_by_test_id("notify").click()
     expect(ana.bar("off")).to_be_visible()
     ana.page.goto("about:blank")
-    ana.not_called_for(new_body("after"))
+    ana.not_notified_of(new_body("after"))
 
 
-def test_who_signs_out_is_called_no_more(ana: Ana) -> None:
+def test_who_signs_out_is_notified_no_more(ana: Ana) -> None:
     ana.sign_in()
     ana.switch_on()
     ana.page.locator("#sign-out").click()
     expect(ana.page.get_by_test_id("sign-in")).to_be_visible()
-    ana.not_called_for(new_body("after"))
+    ana.not_notified_of(new_body("after"))
     assert ana.page.evaluate("() => localStorage.getItem('tests.subscribed')") is None
+
+
+def test_a_notification_leads_to_the_page_of_whose_it_is_and_never_to_that_of_an_earlier_user(ana: Ana) -> None:
+    ana.open_demo_link(ana.user)
+    ana.switch_on()
+    assert ana.worker().evaluate(LEADS_TO) == f"demo={ana.user}&conversation=c"
+    ana.open_demo_link(ana.bruno)
+    expect(ana.bar("on")).to_be_visible()
+    assert ana.worker().evaluate(LEADS_TO) == f"demo={ana.bruno}&conversation=c"
+
+    ana.page.goto("about:blank")
+    ana.sign_in()
+    expect(ana.bar("on")).to_be_visible()
+    assert ana.worker().evaluate(LEADS_TO) == "conversation=c"
 
 
 def test_a_conversation_is_muted_and_unmuted_in_its_head_and_the_list_shows_it(ana: Ana) -> None:
@@ -231,7 +242,7 @@ def test_people_are_called_by_their_names_everywhere(ana: Ana) -> None:
     body = new_body("Olá")
     ana.server.host_api.acting_as(ana.bruno).send(ana.conversation, body)
     expect(message(ana.page, body)).to_contain_text("Bruno Lima")
-    expect(conversation_item(ana.page, ana.conversation)).to_contain_text(f"Bruno Lima: {body}")
+    expect(conversation_item(ana.page, ana.conversation)).to_contain_text(f"Bruno: {body}")
     expect(ana.page.locator("#members")).to_contain_text("Bruno Lima")
     send(ana.page, "Oi")
     expect(message(ana.page, "Oi", "sent")).to_be_visible()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.services.child_process import running
 from recado.mqtt.codec import encode
 from recado.mqtt.packets import (
     MQTT_3_1_1,
@@ -160,14 +161,10 @@ def options(limits: dict[str, int]) -> list[str]:
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     """One with small limits, which everybody may use; it must still be there at the end, and stop cleanly."""
-    broker = BrokerProcess(tmp_path_factory.mktemp("broker"), *options(LIMITS))
-    try:
-        broker.start()
+    with running(BrokerProcess(tmp_path_factory.mktemp("broker"), *options(LIMITS))) as broker:
         yield broker
         assert "Traceback" not in broker.log
         broker.stop()
-    finally:
-        broker.close()
 
 
 @pytest.fixture
@@ -192,12 +189,10 @@ async def is_undisturbed(bystander: Client) -> bool:
 def deep(tmp_path: Path) -> Iterator[BrokerProcess]:
     """One that takes as many levels as a topic has room for, and checks each against an ACL."""
     (tmp_path / "acl").write_text("everyone\ntopic readwrite #\ntopic deny secret/+/#\npattern deny private/%c/#")
-    broker = BrokerProcess(tmp_path, "--limit.topic_levels_max=65535", "--limit.wildcard_levels_max=200000")
-    try:
-        broker.start()
+    with running(
+        BrokerProcess(tmp_path, "--limit.topic_levels_max=65535", "--limit.wildcard_levels_max=200000")
+    ) as broker:
         yield broker
-    finally:
-        broker.close()
 
 
 async def test_tens_of_thousands_of_slashes_are_a_topic_like_any_other(deep: BrokerProcess) -> None:
@@ -212,7 +207,7 @@ async def test_tens_of_thousands_of_slashes_are_a_topic_like_any_other(deep: Bro
     await sender.send(Publish("after/it", b"x", 1, True, packet_id=7))
     await sender.expect(Puback)  # what was retained before is on the disk, too
     deep.kill()
-    deep.restart()
+    deep.start()
     again = await deep.connected(client_id="again")
     assert await subscribe(again, "+/" * 30_000 + "#", 1) == 1
     assert (await again.expect(Publish)).payload == b"gone"

@@ -15,6 +15,7 @@ from contextlib import ExitStack, closing
 import mqtt5
 import pytest
 
+from deploy.services.child_process import running
 from recado.mqtt.codec import encode
 from recado.mqtt.packets import MQTT_3_1_1, MQTT_5, Connect, Publish, Will
 from recado.mqtt.properties import PropertyId, variable_byte_integer
@@ -97,14 +98,10 @@ def texts_of_all_places() -> Iterator[dict[str, bytes]]:
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
-    broker = BrokerProcess(tmp_path_factory.mktemp("broker"), "--database=off")
-    try:
-        broker.start()
+    with running(BrokerProcess(tmp_path_factory.mktemp("broker"), "--database=off")) as broker:
         yield broker
         assert "Traceback" not in broker.log
         broker.stop()
-    finally:
-        broker.close()
 
 
 class Others:

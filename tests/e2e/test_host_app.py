@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.support.server import API_KEY, START_TIMEOUT_S, Server, free_ports
+from deploy.services.child_process import ChildProcess, running
+from deploy.services.ports import answers, free_port
+from tests.support.server import API_KEY, Server
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-CHROMIUM_ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 TIMEOUT_MS = 20_000
 
 
@@ -26,29 +24,29 @@ class Shop:
     """The example as its head comment starts it, on free ports."""
 
     def __init__(self, directory: Path) -> None:
-        (self._port,) = free_ports(1)
+        self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self.recado = Server.serve(directory, f"--allowed-origins={self.url}")
-        self._log_path = directory / "shop.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process = ChildProcess(
+            "the shop",
+            [sys.executable, "-m", "uvicorn", "--app-dir", str(EXAMPLES), "host_app:app", f"--port={self._port}"],
+            directory / "shop.log",
+            lambda: answers(self._port, "/order_page.js"),
+            environment={**os.environ, "RECADO_URL": self.recado.http_url, "RECADO_API_KEY": API_KEY},
+        )
 
     def start(self) -> None:
-        arguments = ["-m", "uvicorn", "--app-dir", str(EXAMPLES), "host_app:app", f"--port={self._port}"]
-        environment = {**os.environ, "RECADO_URL": self.recado.http_url, "RECADO_API_KEY": API_KEY}
-        with self._log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
-            )
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not self._answers():
-            assert self._process.poll() is None, f"the shop ended:\n{self._log_path.read_text()}"
-            assert time.monotonic() < deadline, f"the shop does not answer:\n{self._log_path.read_text()}"
-            time.sleep(0.02)
+        self.recado.start()
+        self._process.start()
 
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+    def restart(self) -> None:
+        """The shop alone."""
+        self._process.kill()
+        self._process.start()
+
+    def close(self) -> None:
+        self._process.close()
+        self.recado.close()
 
     def call(self, method: str, path: str) -> tuple[int, str]:
         connection = HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT_MS / 1000)
@@ -65,36 +63,14 @@ class Shop:
         assert status == 303, location
         return location.partition("?")[0]
 
-    def _answers(self) -> bool:
-        try:
-            return self.call("GET", "/order_page.js")[0] == 200
-        except OSError:
-            return False
+
+OpenPage = Callable[[str, str], Page]
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    shop = Shop(tmp_path_factory.mktemp("shop"))
-    try:
-        shop.recado.start()
-        shop.start()
+    with running(Shop(tmp_path_factory.mktemp("shop"))) as shop:
         yield shop
-    finally:
-        shop.stop()
-        shop.recado.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert executable, "no Chromium: tests/install_needs.sh installs it"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-OpenPage = Callable[[str, str], Page]
 
 
 @pytest.fixture
@@ -147,8 +123,7 @@ def test_a_message_from_the_buyer_appears_on_the_sellers_order_page_without_a_re
 
 def test_an_order_is_still_there_after_the_shop_was_restarted(shop: Shop, open_order: OpenPage) -> None:
     order = shop.place_order("ana")
-    shop.stop()
-    shop.start()
+    shop.restart()
     assert shop.place_order("ana") != order
     assert order in shop.call("GET", "/?user=ana")[1]
     expect_line(open_order(order, "ana"), "The shop: Order received. Bruno is packing it.")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
+from deploy.services.child_process import running
 from tests.support.metrics import GROWTH_MAX, MIB, count_of, cuts, listeners, resident_bytes, wait_for
 from tests.support.raw_http import ask, stalled_stream, wait_until_closed
 from tests.support.raw_websocket import (
@@ -30,7 +31,7 @@ from tests.support.raw_websocket import (
     stalled_websocket,
     upgraded,
 )
-from tests.support.server import Server, running
+from tests.support.server import Server
 
 DRIBBLE_S = 0.05
 CUT_WITHIN_S = 6.0

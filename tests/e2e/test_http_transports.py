@@ -16,10 +16,11 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from deploy.services.child_process import running
 from tests.support.metrics import GROWTH_MAX, MIB, cuts, listeners, resident_bytes, wait_for
 from tests.support.raw_http import ask, push, stalled_stream, wait_until_closed
 from tests.support.raw_websocket import PING, UPGRADE, frame, stalled_websocket
-from tests.support.server import Server, running
+from tests.support.server import Server
 
 EMPTY_ANSWER_BYTES_MAX = 100
 
@@ -195,7 +196,7 @@ def test_nothing_is_missed_and_nothing_comes_twice_over_a_kill_while_others_send
             time.sleep(0.02)
         if len(seqs) >= count // 3 and not is_killed.is_set():
             bounded.kill()
-            bounded.restart()
+            bounded.start()
             is_killed.set()
     sender.join()
     assert seqs == list(range(1, count + 1))

@@ -60,7 +60,7 @@ class Sessions:
 
     def restart(self) -> None:
         self.server.kill()
-        self.server.restart()
+        self.server.start()
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def test_a_broker_that_is_killed_while_messages_flow_loses_none_and_fails_no_sen
                 wait_for_more(acknowledged, 30)
                 at.mosquitto.kill()
                 wait_for_more(acknowledged, 30)
-                at.mosquitto.restart()
+                at.mosquitto.start()
             wait_for_more(acknowledged, 30)
         reader.wait_for_bodies(set(acknowledged), WITHIN_S)
         assert len(reader.connected_at) == 3
@@ -99,11 +99,11 @@ def test_what_was_committed_while_the_broker_was_away_is_told_by_the_server_that
     for number in range(20):
         at.server.api("ana").send(conversation, f"message {number}")
     at.server.kill()
-    at.mosquitto.restart()
+    at.mosquitto.start()
     with closing(PahoPython(login)) as client:
         assert client.connect() == 0
         assert client.subscribe("u/bob/#") == 1
-        at.server.restart()
+        at.server.start()
         assert [next_delivery(client, WITHIN_S).event["seq"] for _ in range(20)] == list(range(1, 21))
 
 
@@ -171,6 +171,6 @@ def test_a_server_starts_while_its_broker_is_away_and_says_so_once(start: Start)
     refused = at.server.api("ana").call("GET", "/session")
     assert (refused.status, refused.body["error"]["code"]) == (503, "unavailable")
     assert at.server.log.count("cannot be had, and is tried again") == 1
-    at.mosquitto.restart()
+    at.mosquitto.start()
     at.server.awaited_line("is there again")
     assert at.login("ana").user == "u/ana"

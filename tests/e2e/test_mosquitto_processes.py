@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from deploy.services.child_process import running
 from deploy.services.mosquitto import Mosquitto
 from tests.support.connection import Login, next_delivery
 from tests.support.metrics import count_of
 from tests.support.mosquitto import broker_options
 from tests.support.paho_python import PahoPython
-from tests.support.server import API_KEY, SECRET, Server, running
+from tests.support.server import API_KEY, SECRET, Server
 from tests.support.worker import WorkerProcess
 
 WITHIN_S = 10
@@ -66,7 +67,7 @@ def test_what_a_server_that_was_killed_had_committed_and_not_told_is_told_by_a_w
     for number in range(20):
         server.api("ana").send(conversation, f"message {number}")
     server.kill()
-    place.mosquitto.restart()
+    place.mosquitto.start()
     client = place.reads(login, "bob")
     place.work("worker")
     assert [next_delivery(client, WITHIN_S).event["seq"] for _ in range(20)] == list(range(1, 21))

@@ -12,13 +12,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from deploy.services.child_process import running
 from deploy.services.postgres import Postgres
 from recado.mqtt.packets import Publish, Suback, Subscribe, SubscriptionRequest
 from recado.mqtt.properties import PropertyId
 from recado.mqtt.reason_codes import ReasonCode
 from tests.app.commands import refusal
 from tests.support.raw_mqtt import RawClient
-from tests.support.server import API_KEY, SECRET, Server, running
+from tests.support.server import API_KEY, SECRET, Server
 
 HOUR_S = 3_600
 ENVIRONMENT = {"RECADO_SECRET": SECRET, "RECADO_API_KEY": API_KEY}

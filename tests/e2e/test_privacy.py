@@ -9,13 +9,14 @@ from contextlib import closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
+from deploy.services.child_process import running
 from recado.app.rabbitmq_config import broker_key
 from tests.support.collector import Collector, collecting
 from tests.support.connection import Login, next_event
 from tests.support.metrics import get_text, wait_for
 from tests.support.paho_python import PahoPython
 from tests.support.raw_http import ask
-from tests.support.server import API_KEY, SECRET, Server, running
+from tests.support.server import API_KEY, SECRET, Server
 from tests.support.webhook_receiver import Told, receiving
 
 MARK = "a-body-that-nobody-else-is-to-read"

@@ -12,33 +12,23 @@ from pathlib import Path
 
 import pytest
 
+from deploy.services.child_process import running
 from recado.adapters.push.vapid import VapidKey
 from tests.support.api import Api, JsonObject
 from tests.support.connection import Login
 from tests.support.paho_python import PahoPython
-from tests.support.push_service import Browser, PushService
-from tests.support.server import Server, running
+from tests.support.push_service import PUSH_KEY, PUSH_OPTIONS, Browser, PushService
+from tests.support.server import Server
 
-KEY = VapidKey.make()
-OPTIONS = (f"--push-key={KEY}", "--push-contact=mailto:ops@example.com", "--push-private")
 BODY = "Chegou! segredo-do-corpo"
-
-
-@pytest.fixture
-def service() -> Iterator[PushService]:
-    service = PushService()
-    service.public_key = VapidKey(KEY).public
-    yield service
-    service.close()
-    assert service.problems == []
 
 
 @pytest.fixture(scope="module")
 def calling_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(Server.serve(tmp_path_factory.mktemp("calling"), *OPTIONS)) as server:
+    with running(Server.serve(tmp_path_factory.mktemp("calling"), *PUSH_OPTIONS)) as server:
         yield server
         assert BODY not in server.log
-        assert KEY not in server.log
+        assert PUSH_KEY not in server.log
         server.stop()
 
 
@@ -165,7 +155,7 @@ def test_what_a_push_service_could_not_take_reaches_the_browser_once_it_is_back_
     tmp_path: Path, service: PushService
 ) -> None:
     """Also if the server dies meanwhile: the job is on disk."""
-    with running(Server.serve(tmp_path, *OPTIONS)) as server:
+    with running(Server.serve(tmp_path, *PUSH_OPTIONS)) as server:
         talk, other = Talk(server, service, "ana", "bruno"), Talk(server, service, "dora", "elisa")
         bruno, elisa = talk.subscribe("bruno"), other.subscribe("elisa")
         service.answer = lambda endpoint: 500 if endpoint == bruno.endpoint else 201
@@ -176,7 +166,7 @@ def test_what_a_push_service_could_not_take_reaches_the_browser_once_it_is_back_
         service.wait_until(lambda: len(service.shown(elisa)) == 1)
         assert time.monotonic() - sent_s < 2
         server.kill()
-        server.restart()
+        server.start()
         service.answer = lambda endpoint: 201
         service.wait_until(lambda: len(service.shown(bruno)) == 1)
         assert [notice["body"] for notice in service.shown(bruno)] == ["for bruno"]
@@ -199,4 +189,4 @@ def test_a_push_service_that_hangs_delays_no_other_conversation(calling_server: 
 
 def test_the_key_that_the_command_makes_is_the_one_that_browsers_are_told(calling_server: Server) -> None:
     told = calling_server.api("ana").call("GET", "/push").expect(200)
-    assert told == {"public_key": VapidKey(KEY).public}
+    assert told == {"public_key": VapidKey(PUSH_KEY).public}

@@ -11,12 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from recado.adapters.push.vapid import VapidKey
-from tests.support.push_service import Browser, PushService
-from tests.support.server import API_KEY, SECRET, Server, running
+from deploy.services.child_process import running
+from tests.support.push_service import PUSH_KEY, Browser, PushService
+from tests.support.server import API_KEY, SECRET, Server
 from tests.support.worker import WorkerProcess
-
-KEY = VapidKey.make()
 
 
 @dataclass
@@ -48,12 +46,12 @@ def online(server: Server, conversation: str) -> list[str]:
 
 
 @pytest.fixture
-def place(tmp_path: Path, postgres_database: str) -> Iterator[Place]:
+def place(tmp_path: Path, postgres_database: str, service: PushService) -> Iterator[Place]:
     environment = {
         "RECADO_SECRET": SECRET,
         "RECADO_API_KEY": API_KEY,
         "RECADO_DATABASE": postgres_database,
-        "RECADO_PUSH_KEY": KEY,
+        "RECADO_PUSH_KEY": PUSH_KEY,
         "RECADO_PUSH_CONTACT": "mailto:ops@example.com",
         "RECADO_PUSH_PRIVATE": "true",
         "RECADO_WORKER": "false",
@@ -62,14 +60,11 @@ def place(tmp_path: Path, postgres_database: str) -> Iterator[Place]:
     for folder in folders:
         folder.mkdir()
     with ExitStack() as stack:
-        service = PushService()
-        stack.callback(service.close)
         here, there = (
             stack.enter_context(running(Server(folder, "serve", (), dict(environment)))) for folder in folders[:2]
         )
         worker = stack.enter_context(running(WorkerProcess.of(folders[2], environment=environment)))
         yield Place(here, there, worker, service)
-        assert service.problems == []
 
 
 def test_a_page_that_speaks_to_one_server_is_there_for_all_of_them_until_it_says_to_any_that_it_has_gone(
@@ -113,6 +108,6 @@ def test_what_a_worker_was_at_when_it_died_is_done_by_the_next_one(place: Place)
     goes_on.set()
     place.service.answer = lambda endpoint: 201
     place.send(conversation, "ana", "two")
-    place.worker.restart()
+    place.worker.start()
     place.service.wait_until(lambda: len(place.service.shown(bruno)) == 2)
     assert [notice["body"] for notice in place.service.shown(bruno)] == ["one", "two"]

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from deploy.services.rabbitmq import Node
 from tests.support.broker_reader import Address
 from tests.support.connection import Login, Session, next_event
 from tests.support.paho_python import PahoPython
 from tests.support.rabbitmq import RecadoAtRabbitmq, new_user
+from tests.support.rabbitmq_cluster import Node
 from tests.support.server import API_KEY
 
 REFUSED = (134, 135)  # bad user name or password, not authorized
@@ -173,7 +173,7 @@ def test_the_death_of_a_node_loses_and_repeats_nothing(at_rabbitmq: RecadoAtRabb
         reader.wait_for_bodies(set(sending.acknowledged))
         last_at = time.monotonic()
     finally:
-        victim.restart()
+        victim.start()
         reader.close()
     assert len(reader.connected_at) == (1 if whose == "server" else 2)
     assert last_at - max(killed_at, reader.connected_at[-1]) < RETURN_S
@@ -198,6 +198,6 @@ def test_live_delivery_goes_on_while_the_node_that_had_it_is_away(at_rabbitmq: R
         reader.wait_for_bodies(bodies, RETURN_S)
         assert reader.read == read_before, "it came over HTTP, not from the broker"
     finally:
-        victim.restart()
+        victim.start()
         reader.close()
     cluster.wait_until_whole()

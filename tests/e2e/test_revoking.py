@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.services.child_process import running
 from recado.mqtt.packets import MQTT_5, Connack, Connect, Puback, Publish, Will
 from recado.mqtt.properties import Properties, PropertyId
 from recado.mqtt.reason_codes import ReasonCode
@@ -26,19 +27,15 @@ def guarded(tmp_path: Path) -> Iterator[BrokerProcess]:
     """One on which bruno may do what ana does, until `revoke`."""
     users(tmp_path, ana="secret of ana", bruno="secret of bruno")
     (tmp_path / "acl").write_text(ACL.format("#", "#"))
-    broker = BrokerProcess(tmp_path, "--limit.inflight_max=2")
-    try:
-        broker.start()
+    with running(BrokerProcess(tmp_path, "--limit.inflight_max=2")) as broker:
         yield broker
-    finally:
-        broker.close()
 
 
 def revoke(broker: BrokerProcess, *, restart: bool = False) -> None:
     (broker.directory / "acl").write_text(ACL.format("news/#", "news/#"))
     if restart:
         broker.kill()
-        broker.restart()
+        broker.start()
     else:
         assert broker.reload()["event"] == "reloaded"
 

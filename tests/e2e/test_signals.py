@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from deploy.services.child_process import running
 from recado.mqtt.packets import Disconnect, Pingreq, Pingresp, Puback, Publish
 from recado.mqtt.reason_codes import ReasonCode
 from tests.support.connection import Delivery, Login, Transport, Version, next_delivery
@@ -33,13 +34,9 @@ JsonObject = dict[str, Any]
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server where who has gone is offline a second later, and where few signals may be sent."""
     options = ("--limit.presence_grace_s=1", "--limit.signal_rate_max=3")
-    server = Server.serve(tmp_path_factory.mktemp("hasty"), *options)
-    try:
-        server.start()
+    with running(Server.serve(tmp_path_factory.mktemp("hasty"), *options)) as server:
         yield server
         server.stop()
-    finally:
-        server.close()
 
 
 @pytest.fixture(params=[("tcp", "5"), ("websocket", "5"), ("tcp", "3.1.1")], ids=lambda door: "-".join(door))

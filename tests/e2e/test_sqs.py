@@ -119,7 +119,7 @@ def test_nothing_is_missing_within_ten_seconds_of_the_return_of_an_sqs_that_forg
     system.sqs.kill()
     for conversation in conversations:
         system.send(node, conversation, 5)
-    system.sqs.restart()
+    system.sqs.start()
     for conversation in conversations:
         system.send(node, conversation, 5)
     system.sqs.create_queue(system.queue)

@@ -9,10 +9,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from deploy.services.child_process import running
 from tests.support.collector import Collector, Span, collecting
 from tests.support.connection import Login, next_event
 from tests.support.paho_python import PahoPython
-from tests.support.server import Server, running
+from tests.support.server import Server
 from tests.support.webhook_receiver import Told, receiving
 from tests.support.worker import WorkerProcess
 

@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
+from deploy.services.child_process import running
 from deploy.services.postgres import Postgres
 from tests.support.connection import Login, next_event
 from tests.support.paho_python import PahoPython
-from tests.support.server import Server, running
+from tests.support.server import Server
 
 NOT_AUTHORIZED = 0x87
 BACK_WITHIN_S = 10.0
@@ -162,7 +163,7 @@ def test_while_one_node_is_killed_and_restarted_the_other_goes_on_and_nothing_is
 
         a.kill()
         b.api("ana").send(conversation, "2")
-        a.restart()
+        a.start()
         back = connect(a, "bruno", f"c/{conversation}", after=(f"{conversation}=1",))
         b.api("ana").send(conversation, "3")
 
@@ -202,7 +203,7 @@ def test_while_the_database_is_away_and_back_nothing_acknowledged_is_missed_or_c
             flowing[20].result()
             getattr(own_postgres, ending)()
             assert a.api("ana").call("GET", f"/conversations/{conversation}").status == 503
-            own_postgres.restart()
+            own_postgres.start()
             sent = [each.result() for each in flowing]
 
         assert sorted(event["seq"] for event in sent) == list(range(1, 201))

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
+from deploy.services.child_process import running
 from tests.contracts.transports.event_stream import StreamReader
 from tests.support.connection import Login, next_delivery
 from tests.support.metrics import count_of, wait_for
 from tests.support.paho_python import PahoPython
-from tests.support.server import Server, running
+from tests.support.server import Server
 from tests.support.webhook_receiver import Posted, Told, WebhookReceiver, receiving
 
 WEBHOOK_SECRET = "a-webhook-secret-of-the-tests-of-32-bytes-or-more"
@@ -191,7 +192,7 @@ def test_what_was_told_while_the_receiver_was_away_comes_when_it_is_back_also_af
     own.server.kill()
     own.receiver.drain()
     own.receiver.usually(Told(200))
-    own.server.restart()
+    own.server.start()
     assert own.posted_seqs(15) == {conversation: [1, 2, 3, 4, 5] for conversation in conversations}
 
 
@@ -202,7 +203,7 @@ def test_the_capture_file_has_every_acknowledged_event_in_order_after_kills(own:
         for number in range(20):
             ana.send(conversation, f"{turn} {number}", uuid.uuid4().hex)
         own.server.kill()
-        own.server.restart()
+        own.server.start()
     wait_for(lambda: max(own.captured_seqs(conversation), default=0) == 40)
     first_times = list(dict.fromkeys(own.captured_seqs(conversation)))
     assert first_times == list(range(1, 41))

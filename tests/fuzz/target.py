@@ -21,7 +21,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-atheris: Any = import_module("atheris")  # the extra "fuzz": no types, and not there for the tests
+atheris: Any = import_module("atheris")  # of the group "fuzz": no types, and not there for the tests
 
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"

@@ -1,6 +1,5 @@
 """A server's HTTP door for one test: the real application on a real store, called in memory."""
 
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,12 +13,14 @@ from recado.adapters.broker.brokers import Brokers
 from recado.adapters.broker.recent_events import RecentEvents
 from recado.adapters.store.sqlite import SqliteStore
 from recado.app.access import JwtAccess
+from recado.app.clock import now_ms
 from recado.app.config import Settings
 from recado.app.limits import DEFAULT
 from recado.chat.actions import Chat
 from recado.chat.event import Committed, encode_event
 from recado.chat.feed import Feed
 from recado.chat.membership import MembershipCache
+from recado.chat.stages import Stages
 from recado.http import HttpSettings, create_app
 from recado.ports import Sink
 
@@ -129,10 +130,6 @@ def refused(answer: httpx.Response, status: int, code: str) -> str:
     return message
 
 
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 async def open_world(path: Path, sinks: Sequence[Sink] = ()) -> World:
     store = SqliteStore.open(path, STORE_LIMITS, sinks)
     broker = RecordingBroker()
@@ -148,7 +145,7 @@ async def open_world(path: Path, sinks: Sequence[Sink] = ()) -> World:
     store.on_committed = on_committed
     recent = RecentEvents(RECENT_MAX, 1_000_000)
     feed = Feed(store, members, FEED_LIMITS, now_ms, recent.page)
-    chat = Chat(store, Brokers(broker, feed), members, LIMITS, now_ms)
+    chat = Chat(store, Brokers(broker, feed), members, LIMITS, now_ms, Stages(now_ms))
     access = JwtAccess(Settings(secret=SECRET, api_key=API_KEY))
     return World(chat, feed, access, broker, create_app(chat, feed, access, SETTINGS))
 

@@ -109,6 +109,7 @@ async def test_jobs_are_dropped_but_not_what_a_worker_is_at(busy: World) -> None
         ({"state": "sleeping"}, "state is waiting, claimed, dead, not 'sleeping'"),
         ({"conversation": "order 4711"}, "conversation id"),
         ({"seq": -1}, "seq"),
+        ({"sink": "a\x00"}, "sink is the name of a sink"),
     ],
 )
 async def test_what_is_meant_must_be_said_and_be_right(busy: World, what: str, body: Any, says: str) -> None:
@@ -116,7 +117,9 @@ async def test_what_is_meant_must_be_said_and_be_right(busy: World, what: str, b
     assert len(await jobs(busy)) == 6
 
 
-@pytest.mark.parametrize("query", ["?state=sleeping", "?seq=x", "?limit=0", "?conversation=order%204711", "?all=true"])
+@pytest.mark.parametrize(
+    "query", ["?state=sleeping", "?seq=x", "?limit=0", "?conversation=order%204711", "?sink=%00", "?all=true"]
+)
 async def test_a_filter_that_means_nothing_is_refused(busy: World, query: str) -> None:
     refused(await busy.host("GET", f"/admin/jobs{query}"), 400, "invalid")
 

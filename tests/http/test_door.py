@@ -228,10 +228,28 @@ async def test_metrics_are_for_this_machine_and_for_the_host(world: World) -> No
 
 
 async def test_metrics_are_not_shown_to_the_world_through_a_proxy_on_this_machine(world: World) -> None:
-    forwarded = from_here(world, **{"X-Forwarded-For": "198.51.100.9"})
-    refused(await forwarded.get("/metrics"), 401, "unauthenticated")
+    for header in (
+        *("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded", "Via", "X-Real-IP"),
+        *("CF-Connecting-IP", "True-Client-IP", "Origin"),
+    ):
+        forwarded = from_here(world, **{header: "198.51.100.9"})
+        refused(await forwarded.get("/metrics"), 401, "unauthenticated")
     behind = world.with_settings(public_url="https://chat.example")
     refused(await from_here(behind).get("/metrics"), 401, "unauthenticated")
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "198.51.100.9:8000", "[2001:db8::1]:80", "x@["]
+)
+async def test_metrics_are_not_shown_to_a_page_whose_name_was_given_this_machines_address(
+    world: World, host: str
+) -> None:
+    refused(await from_here(world, Host=host).get("/metrics"), 401, "unauthenticated")
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1", "127.0.0.2:9884", "[::1]", "[::1]:8000"])
+async def test_metrics_are_shown_to_whoever_asks_this_machine_by_its_own_names(world: World, host: str) -> None:
+    assert (await from_here(world, Host=host).get("/metrics")).status_code == 200
 
 
 async def test_pages_of_allowed_origins_may_call(world: World) -> None:

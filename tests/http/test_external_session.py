@@ -1,4 +1,4 @@
-"""GET /v1/session and PUT .../delivered where MQTT clients connect to a broker of its own."""
+"""GET /v1/session and PUT .../delivered where MQTT clients connect to an external broker."""
 
 from dataclasses import dataclass, field
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from recado.adapters.push.vapid import VapidKey
+from recado.adapters.push.vapid import VapidKey, is_point
+from recado.chat.push_subscription import PushTerms
 from recado.chat.signal_rates import SignalRates
-from recado.chat.subscription import PushTerms
 from recado.ports import PushSubscription, PushTarget
 from tests.http.conftest import LIMITS, World, refused
 from tests.support.push_service import Browser, encoded
@@ -159,7 +159,7 @@ async def test_pages_are_reported_no_faster_than_signals(order: World) -> None:
 @pytest.fixture
 async def calling(order: World) -> World:
     """A server that calls people."""
-    order.chat.push_terms = PushTerms(PUBLIC_KEY)
+    order.chat.push_terms = PushTerms(PUBLIC_KEY, is_point)
     return order
 
 
@@ -209,6 +209,9 @@ async def test_a_subscription_is_taken_back_by_its_user_alone(calling: World) ->
         assert (await calling.user("ana")("DELETE", SUBSCRIPTIONS, **query)).status_code == 204
         assert await targets(calling) == []
     assert "endpoint" in refused(await calling.user("ana")("DELETE", SUBSCRIPTIONS), 400, "invalid")
+    for wrong in ("a\x00b", "a b", "é", ""):
+        query = {"params": {"endpoint": wrong}}
+        assert "printable" in refused(await calling.user("ana")("DELETE", SUBSCRIPTIONS, **query), 400, "invalid")
 
 
 def changed(**changes: Any) -> dict[str, Any]:
@@ -242,6 +245,55 @@ BAD = {
 }
 
 
+NO_HOSTS = [
+    "a..b",
+    "...",
+    ".example.com",
+    f"{'a' * 64}.com",
+    ".".join(["a" * 50] * 5),
+    "-a.example.com",
+    "a_b.example.com",
+    "a%00b",
+    "*",
+    "a;b",
+    "a`b`",
+    "2130706433",
+    "127.1",
+    "0x7f000001",
+    "127.0.0.256",
+    "[::1%25eth0]",
+    "[1::2::3]",
+]
+HOSTS = [
+    "push.example.com",
+    "localhost",
+    f"{'a' * 63}.example",
+    "xn--exmple-cua.com",
+    "192.0.2.1",
+    "[2001:db8::1]:8443",
+]
+
+
+@pytest.mark.parametrize("host", NO_HOSTS)
+async def test_an_endpoint_whose_host_can_be_none_is_refused(calling: World, host: str) -> None:
+    answer = await calling.user("ana")("PUT", SUBSCRIPTIONS, changed(endpoint=f"https://{host}/x"))
+    assert "push.example.com or an address" in refused(answer, 400, "invalid")
+
+
+@pytest.mark.parametrize("host", HOSTS)
+async def test_an_endpoint_is_at_a_name_or_an_address(calling: World, host: str) -> None:
+    assert (await calling.user("ana")("PUT", SUBSCRIPTIONS, changed(endpoint=f"https://{host}/x"))).status_code == 201
+
+
+async def test_who_names_too_many_endpoints_in_a_second_is_refused_and_nobody_else(calling: World) -> None:
+    calling.chat.signal_rates = SignalRates(2, lambda: 0.0)
+    answers = [await calling.user("ana")("PUT", SUBSCRIPTIONS, changed()) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [201, 200, 429]
+    refused(answers[-1], 429, "rate_limited")
+    others = changed(endpoint="https://push.example.com/2")
+    assert (await calling.user("bruno")("PUT", SUBSCRIPTIONS, others)).status_code == 201
+
+
 @pytest.mark.parametrize("what", BAD)
 async def test_what_no_push_service_would_take_is_refused_at_once(calling: World, what: str) -> None:
     refused(await calling.user("ana")("PUT", SUBSCRIPTIONS, BAD[what]), 400, "invalid")
@@ -250,6 +302,7 @@ async def test_what_no_push_service_would_take_is_refused_at_once(calling: World
 
 async def test_an_endpoint_has_a_longest_length_and_a_user_a_largest_number(calling: World) -> None:
     ana = calling.user("ana")
+    calling.chat.signal_rates = SignalRates(1_000, lambda: 0.0)
     longest = "https://push.example.com/".ljust(LIMITS.push_endpoint_bytes_max, "x")
     assert (await ana("PUT", SUBSCRIPTIONS, changed(endpoint=longest))).status_code == 201
     refused(await ana("PUT", SUBSCRIPTIONS, changed(endpoint=longest + "x")), 413, "too_large")
@@ -260,7 +313,7 @@ async def test_an_endpoint_has_a_longest_length_and_a_user_a_largest_number(call
 
 
 async def test_a_server_that_may_call_private_addresses_takes_endpoints_without_tls(calling: World) -> None:
-    calling.chat.push_terms = PushTerms(PUBLIC_KEY, may_be_private=True)
+    calling.chat.push_terms = PushTerms(PUBLIC_KEY, is_point, may_be_private=True)
     answer = await calling.user("ana")("PUT", SUBSCRIPTIONS, changed(endpoint="http://127.0.0.1:9000/1"))
     assert answer.status_code == 201
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from deploy.services.child_process import running
 from recado.app import limits
 from recado.mqtt.packets import (
     Disconnect,
@@ -36,7 +37,7 @@ from tests.support.connection import Login, Session, next_event
 from tests.support.metrics import MIB, resident_bytes
 from tests.support.paho_python import PahoPython
 from tests.support.raw_mqtt import RawClient
-from tests.support.server import Server, running
+from tests.support.server import Server
 
 KEPT = {PropertyId.SESSION_EXPIRY_INTERVAL: 3600}
 BODY = "x" * 16_000
@@ -88,7 +89,7 @@ def nothing_comes(client: RawClient) -> None:
 
 def restart(server: Server) -> None:
     server.kill()
-    server.restart()
+    server.start()
 
 
 @contextmanager
@@ -111,7 +112,7 @@ def test_promise_1_acknowledged_is_durable(server: Server, closer: ExitStack) ->
             nothing_comes(ana)
     assert (ana.receive(), ana.receive()) == (Puback(1), Pubrec(2))
     server.kill()  # with nothing in between
-    server.restart()
+    server.start()
     server.api("bruno").send(conversation, "over HTTP")
     restart(server)
     assert [event["body"] for event in server.api("ana").history(conversation)] == ["at QoS 1", "at QoS 2", "over HTTP"]
@@ -183,7 +184,7 @@ def test_promise_4_nothing_is_missed(server: Server, closer: ExitStack) -> None:
     assert next_event(phone) == sent[0]
     server.kill()
     assert phone.disconnected.get(timeout=10)
-    server.restart()
+    server.start()
     sent += [server.api("ana").send(conversation, body) for body in ("two", "three")]
     restart(server)
     sent.append(server.api("ana").send(conversation, "four"))

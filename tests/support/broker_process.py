@@ -9,11 +9,11 @@ from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
 
+from deploy.services.ports import free_ports
 from tests.app.brokers import Broker
 from tests.broker.certificates import Certificate
 from tests.support.connection import Login
 from tests.support.metrics import resident_bytes
-from tests.support.server import free_ports
 
 
 class BrokerProcess(Broker):

@@ -1,5 +1,5 @@
-"""A user's client at a broker of its own, as docs/brokers.md asks for one: it reads there over MQTT 3.1.1, tells events
-apart by their seq, reads what is missing over HTTP, and goes to another node when its own is gone."""
+"""A user's client at an external broker, as docs/external-brokers.md asks for one: it reads there over MQTT 3.1.1,
+tells events apart by their seq, reads what is missing over HTTP, and goes to another node when its own is gone."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class BrokerReader:
         ended = threading.Event()
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
-            client_id=f"{self._user}.{uuid.uuid4().hex[:8]}",  # another for each connection: see docs/brokers.md
+            client_id=f"{self._user}.{uuid.uuid4().hex[:8]}",  # another for each connection: docs/external-brokers.md
             protocol=MQTTProtocolVersion.MQTTv311,
             transport=transport,
             reconnect_on_failure=False,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from playwright.sync_api import Locator, Page, ViewportSize, expect
 
+from tests.support.api import Api
 from tests.support.server import Server
 
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
@@ -23,6 +24,14 @@ expect.set_options(timeout=10_000)
 
 def connection_state(page: Page, state: str) -> Locator:
     return page.locator(f'[data-testid="connection-state"][data-state="{state}"]')
+
+
+def connected_by(page: Page, link: str) -> Locator:
+    return page.locator(f'[data-testid="connection-state"][data-state="online"][data-link="{link}"]')
+
+
+def wait_until_connected_by(page: Page, link: str) -> None:
+    expect(connected_by(page, link)).to_be_attached(timeout=RECONNECT_TIMEOUT_MS)
 
 
 def wait_until_online(page: Page) -> None:
@@ -49,6 +58,20 @@ def message(page: Page, body: str, status: str | None = None) -> Locator:
     """Return the messages with that text, and in that status if one is given."""
     state = "" if status is None else f'[data-status="{status}"]'
     return page.locator(f'[data-testid="message"]{state}').filter(has_text=body)
+
+
+def expect_receipt(page: Page, body: str, receipt: str) -> None:
+    expect(page.locator(f'[data-testid="message"][data-receipt="{receipt}"]').filter(has_text=body)).to_be_visible()
+
+
+def shown_seqs(page: Page) -> list[str | None]:
+    """Of the messages in the open conversation."""
+    return [item.get_attribute("data-seq") for item in page.get_by_test_id("message").all()]
+
+
+def stored_seqs(api: Api, conversation: str) -> list[str | None]:
+    """Of the messages in the log, as the pages have them."""
+    return [str(event["seq"]) for event in api.history(conversation) if "type" not in event]
 
 
 def send(page: Page, body: str) -> None:

@@ -8,17 +8,19 @@ log.
 from __future__ import annotations
 
 import re
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
-from tests.support.server import START_TIMEOUT_S, Server, free_ports
+from deploy.services.child_process import ChildProcess
+from deploy.services.ports import free_ports
+from deploy.services.programs import program
+from tests.support.server import Server
 
+RELOAD_TIMEOUT_S = 30.0
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "configuration.md"
 LISTENING = "0A"  # in /proc/net/tcp
 _MAIN = """
@@ -41,9 +43,7 @@ http {{
 
 
 def nginx_program() -> str:
-    executable = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-    assert executable, "no nginx: tests/install_needs.sh installs it"
-    return executable
+    return program("nginx", "nginx: tests/install_needs.sh does")
 
 
 class Nginx:
@@ -54,7 +54,8 @@ class Nginx:
         self._directory = directory
         (self.port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
+        command = [nginx_program(), "-p", str(directory), "-c", "nginx.conf", "-e", f"{directory}/error.log"]
+        self._process = ChildProcess("nginx", command, directory / "error.log", self._answers)
 
     def documented(self, server: Server) -> str:
         """The documented server block, with this nginx's port and the server's."""
@@ -71,41 +72,28 @@ class Nginx:
         return block
 
     def start(self, servers: str) -> None:
-        assert self._process is None, "already started"
         self._configure(servers)
-        executable = nginx_program()
-        directory = str(self._directory)
-        arguments = [executable, "-p", directory, "-c", "nginx.conf", "-e", f"{directory}/error.log"]
-        with (self._directory / "error.log").open("ab") as log:
-            self._process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not self._answers():
-            assert self._process.poll() is None, f"nginx ended:\n{self.log}"
-            assert time.monotonic() < deadline, f"nginx does not answer:\n{self.log}"
-            time.sleep(0.02)
+        self._process.start()
 
     def reload(self, servers: str) -> None:
         """New connections get the new configuration; those that are open keep the old one. It is in force on return."""
-        assert self._process is not None, "not started"
         old_workers = self._accepting_workers(self._process.pid)
         name = f"reload-{time.monotonic_ns()}"
         self._configure(f"{servers}\nserver {{ listen 127.0.0.1:{self.port}; server_name {name}; return 204; }}")
         self._process.send_signal(signal.SIGHUP)
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + RELOAD_TIMEOUT_S
         while self._status(name) != 204 or old_workers & self._accepting_workers(self._process.pid):
             assert time.monotonic() < deadline, f"nginx did not take the new configuration:\n{self.log}"
             time.sleep(0.02)
 
     def stop(self) -> None:
         """End it with all its connections."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(START_TIMEOUT_S)
-            self._process = None
+        if self._process.is_started:
+            self._process.stop()
 
     @property
     def log(self) -> str:
-        return (self._directory / "error.log").read_text(encoding="utf-8", errors="replace")
+        return self._process.log
 
     @property
     def asked(self) -> list[str]:

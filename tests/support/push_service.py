@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.support.server import free_ports
+from deploy.services.ports import free_ports
+from recado.adapters.push.vapid import VapidKey
 
 _WAIT_S = 20.0
 _TOPIC_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
@@ -91,6 +92,11 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
+PUSH_KEY = VapidKey.make()
+PUSH_OPTIONS = (f"--push-key={PUSH_KEY}", "--push-contact=mailto:ops@example.com", "--push-private")
+"""What a server is told that is to call the browsers of these tests."""
+
+
 class PushService:
     """It listens on the loopback interface. `answer` chooses the status, and may wait before it does."""
 
@@ -98,7 +104,7 @@ class PushService:
         self.browsers: dict[str, Browser] = {}
         self.calls: list[Call] = []
         self.problems: list[str] = []
-        self.public_key: str | None = None
+        self.public_key = VapidKey(PUSH_KEY).public
         self.answer: Callable[[str], int] = lambda endpoint: 201
         self.answer_headers: dict[str, str] = {}
         self._changed = threading.Condition()

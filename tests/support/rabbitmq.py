@@ -6,11 +6,11 @@ import secrets
 import uuid
 from pathlib import Path
 
-from deploy.services.rabbitmq import Node, Rabbitmq
 from recado.app import rabbitmq_config
 from tests.support.broker_reader import Address, BrokerReader
 from tests.support.connection import Login
 from tests.support.metrics import wait_for
+from tests.support.rabbitmq_cluster import Node, Rabbitmq
 from tests.support.server import SECRET, Server
 
 PUBLISHER = "recado"

@@ -6,7 +6,7 @@ import { FakeRecadoWithBroker } from "./fake-broker.js";
 import { fakeClock } from "./fake-clock.js";
 import { settled } from "./fake-recado.js";
 
-/** Ana's page, at a broker of its own. */
+/** Ana's page, at an external broker. */
 async function pageAtBroker(t, prepare = () => {}) {
   const clock = fakeClock(t);
   const server = new FakeRecadoWithBroker().conversation("a");

@@ -1,5 +1,5 @@
 /**
- * A Recado for the tests whose MQTT comes from a broker of its own: topics that only their user reads, no `after`, no
+ * A Recado for the tests whose MQTT comes from an external broker: topics that only their user reads, no `after`, no
  * messages up; those, and what a page reports, come over HTTP.
  */
 

@@ -75,7 +75,7 @@ test("a page that is left says so and nothing more; one that comes back begins a
   assert.deepEqual(said, [true, "closed", true]);
 });
 
-test("at a broker of its own a page reports itself, by an id that is its own, until its user signs out", async (t) => {
+test("at an external broker a page reports itself, by an id that is its own, until its user signs out", async (t) => {
   fakeClock(t);
   const server = new FakeRecadoWithBroker().conversation("a");
   const { client } = await page(t, server);
@@ -87,7 +87,7 @@ test("at a broker of its own a page reports itself, by an id that is its own, un
   assert.deepEqual(server.reported("page closed"), [{ page: id }]);
 });
 
-test("a token that has ended signs its user out, though a broker of its own goes on", async (t) => {
+test("a token that has ended signs its user out, though an external broker goes on", async (t) => {
   const clock = fakeClock(t);
   const server = new FakeRecadoWithBroker().conversation("a");
   const { client, changes } = await page(t, server);

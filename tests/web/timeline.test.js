@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { linkPieces, snippetOf } from "../../src/recado/web/format.js";
+import { linkPieces } from "../../src/recado/web/format.js";
 import { nameFromId } from "../../src/recado/web/people.js";
 import { timelineRows } from "../../src/recado/web/timeline.js";
 import { people } from "./log-entries.js";
@@ -87,7 +87,6 @@ test("who has a name is called by it in messages, lines and receipts, the user i
   assert.deepEqual(named, ["You", "Bruno Lima", "The shop", "Dora"]);
   assert.deepEqual(list[1].seenBy, ["Bruno Lima", "Dora"]);
   assert.equal(list.find(({ kind }) => kind === "system").text, "Bruno Lima added Carla ☕");
-  assert.equal(snippetOf(message(2, "bruno"), known), "Bruno Lima: b2");
 });
 
 test("an edited message shows its body with the time of the edit, and edits and deletes have no row of their own", () => {
@@ -119,21 +118,4 @@ test("own messages have a receipt; the others' and deleted ones have none", () =
     list.map(({ receipt }) => receipt),
     [undefined, "read", undefined, undefined],
   );
-});
-
-test("the list says what was changed last, in words", () => {
-  const snippets = [
-    { seq: 2, from: "ana", at: noon, type: "edited", target: 1, body: "new" },
-    { seq: 2, from: "bruno", at: noon, type: "edited", target: 1 },
-    { seq: 2, from: "bruno", at: noon, type: "deleted", target: 1 },
-    { seq: 2, from: "bruno", at: noon, id: "m2", type: "deleted" },
-    { seq: 2, from: null, at: noon, type: "user_erased", user: "bruno" },
-  ].map((event) => snippetOf(event, people("ana")));
-  assert.deepEqual(snippets, [
-    "You edited: new",
-    "Bruno edited a message",
-    "Bruno deleted a message",
-    "Message deleted",
-    "The messages of Bruno were deleted",
-  ]);
 });

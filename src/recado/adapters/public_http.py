@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 
-from recado.adapters.sinks.addresses import is_public
+from recado.adapters.public_addresses import is_public
 
 
 class NotPublic(OSError):
@@ -38,11 +38,13 @@ def _public_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     return socket.socket(family, kind, protocol)
 
 
-def parse_retry_after(value: str, now: float) -> float | None:
-    """In seconds from `now`; None if it names no time. RFC 9110 §10.2.3 has seconds, or a date."""
+def retry_after_s(headers: Mapping[str, str], now: float, most_s: float) -> float | None:
+    """How long an answer asks to wait, in seconds from `now` and at most so many; None if it names no time. RFC 9110
+    §10.2.3 has seconds, or a date."""
+    value = headers.get("Retry-After", "")
     if value.isascii() and value.isdigit():
-        return float(value)
+        return min(float(value), most_s)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+        return min(max(0.0, parsedate_to_datetime(value).timestamp() - now), most_s)
     except (ValueError, OverflowError):
         return None

@@ -9,8 +9,10 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import jwt
 
@@ -46,6 +48,7 @@ class Keys:
 
     def __init__(self, where: str, on_change: Callable[[], None]) -> None:
         self._where = where
+        self._name = _without_secrets(where)
         self._keys = self.read()
         self._on_change = on_change
         self._read_at = time.monotonic()
@@ -83,12 +86,21 @@ class Keys:
                 keys = jwt.PyJWKClient(self._where, cache_jwk_set=False, timeout=_JWKS_TIMEOUT_S).get_signing_keys()
             else:
                 keys = jwt.PyJWKSet.from_json(Path(self._where).read_text("utf-8")).keys
-        except (jwt.PyJWTError, OSError, ValueError, TypeError, AttributeError) as error:
-            raise SettingsError(f"jwks {self._where} cannot be read as a key set: {error}") from None
+        except (jwt.PyJWTError, OSError, HTTPException, ValueError, TypeError, AttributeError) as error:
+            why = (error.strerror if isinstance(error, OSError) else None) or error
+            raise SettingsError(f"jwks {self._name} cannot be read as a key set: {why}") from None
         usable = {key.key_id: key for key in keys if key.algorithm_name in _ASYMMETRIC}
         if not usable:
-            raise SettingsError(f"jwks {self._where} has no public key of {', '.join(_ASYMMETRIC)}")
+            raise SettingsError(f"jwks {self._name} has no public key of {', '.join(_ASYMMETRIC)}")
         return usable
+
+
+def _without_secrets(where: str) -> str:
+    """A path, or a URL without a user and a query, which may be what lets its reader in."""
+    if "://" not in where:
+        return where
+    parts = urlsplit(where)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 class Verified(NamedTuple):

@@ -1,4 +1,4 @@
-"""`recado broker-config`: the configuration of a broker of its own, as it has to be for Recado's users, with the
+"""`recado broker-config`: the configuration of an external broker, as it has to be for Recado's users, with the
 commands that set it up. It is printed, for the operator to read and to put where it belongs; nothing is changed.
 """
 
@@ -11,7 +11,7 @@ import cyclopts
 
 from recado.adapters.broker.mqtt.address import parse_address
 from recado.app import mosquitto_config, rabbitmq_config
-from recado.app.config import EMBEDDED, Settings, SettingsError
+from recado.app.config import Settings, SettingsError
 
 _DEFAULTS = Settings()
 _HOST_AND_PORT = re.compile(r"([\w.-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}", re.ASCII).fullmatch
@@ -51,7 +51,7 @@ def rabbitmq(
 
 def _rabbitmq_files(settings: Settings, recado: str) -> dict[str, str]:
     settings.check()
-    if settings.broker == EMBEDDED or settings.secret is None:
+    if not settings.is_broker_external() or settings.secret is None:
         raise SettingsError(
             "this needs --broker mqtt://user:password@host:1883, as for recado serve, and RECADO_SECRET"
         )

@@ -71,7 +71,7 @@ class BrokerNode:
         self._storage = storage
         self._keys = None if tokens is None else tokens.keys
 
-    def unreadiness(self) -> str | None:
+    async def unreadiness(self) -> str | None:
         """Why no client should be sent here; None if the server is ready. A storage that failed is tried again."""
         if not self.is_ready:
             return "stopping or starting"

@@ -40,12 +40,15 @@ from recado.ports import Unusable
 _GIL_SWITCH_S = 0.001  # the store's threads get their turn within this, also while the loop is busy (Python's is 5 ms)
 # A message makes some forty objects that the collector counts, none of them in a cycle: it took a tenth of the time.
 _GC_THRESHOLDS = (20_000, 20, 100)
+_ERRORS = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 app = cyclopts.App(
     name="recado",
     help="A self-hosted realtime conversation server.",
     version=__version__,
     config=[Environment(), File()],
+    error_console=_ERRORS,
+    error_formatter=lambda error: f"recado: {error}",
 )
 app.command(bench.app)
 app.command(broker_config.app)
@@ -72,9 +75,9 @@ def _start(settings: SharedSettings, check: Callable[[], None] | None = None) ->
 
 
 async def _serve(settings: Settings) -> None:
-    stopped = _stop_on_signals()
+    stop = _Stop()
     async with wiring.running(settings):
-        await stopped.wait()
+        await stop.wait()
 
 
 @app.command
@@ -85,9 +88,9 @@ def worker(*, settings: AllSettings = _DEFAULTS) -> None:
 
 
 async def _worker(settings: Settings) -> None:
-    stopped = _stop_on_signals()
+    stop = _Stop()
     async with worker_node.running(settings):
-        await stopped.wait()
+        await stop.wait()
 
 
 @app.command
@@ -98,12 +101,12 @@ def broker(*, settings: Annotated[BrokerSettings, Parameter(name="*")] = _BROKER
 
 
 async def _broker(settings: BrokerSettings) -> None:
-    stopped = _stop_on_signals()
+    stop = _Stop()
     hung_up = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
     async with broker_node.running(settings) as node:
         reloading = asyncio.create_task(_reload_when(hung_up, node))
-        await stopped.wait()
+        await stop.wait()
         reloading.cancel()
 
 
@@ -145,7 +148,7 @@ def demo(*, data: Path = Path("demo-data"), settings: AllSettings = _DEFAULTS) -
 
 
 async def _demo(keys: demonstration.Keys, settings: Settings) -> None:
-    stopped = _stop_on_signals()
+    stop = _Stop()
     async with wiring.running(settings, [demonstration.token_route(keys, settings)]) as node:
         await demonstration.prepare(node)
         console = Console(highlight=False, soft_wrap=True)
@@ -155,7 +158,7 @@ async def _demo(keys: demonstration.Keys, settings: Settings) -> None:
         own_mqtt = f"tcp port {node.mqtt_port}, WebSocket port {node.ws_port}"
         mqtt = own_mqtt if node.mqtt_port is not None else f"{settings.broker_tcp_url}, {settings.broker_ws_url}"
         console.print(f"\nMQTT: {mqtt}. Ctrl-C stops it.\n")
-        await stopped.wait()
+        await stop.wait()
 
 
 def _with_free_ports(settings: Settings) -> Settings:
@@ -275,13 +278,26 @@ def _database_to_copy(settings: Settings) -> Path:
     return path
 
 
-def _stop_on_signals() -> asyncio.Event:
-    """Set once SIGINT or SIGTERM came; from before the start, so that none is lost and none cuts it in the middle."""
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
-    return stopped
+class _Stop:
+    """SIGINT and SIGTERM, from before the start: they end a start, which may be waiting for a database, and what has
+    started stops in order."""
+
+    def __init__(self) -> None:
+        self._came = asyncio.Event()
+        self._starting = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop)
+
+    def _stop(self) -> None:
+        self._came.set()
+        if self._starting is not None:
+            self._starting.cancel()
+
+    async def wait(self) -> None:
+        """Until one comes; what is awaited before is the start."""
+        self._starting = None
+        await self._came.wait()
 
 
 def _run(main: Coroutine[Any, Any, None]) -> None:
@@ -290,6 +306,8 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
     try:
         _runner()(main)
+    except asyncio.CancelledError:  # a signal, while it started
+        pass
     except (SettingsError, Unusable, StorageFailed) as error:
         _fail(str(error))
 

@@ -8,15 +8,15 @@ import re
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import SplitResult, urlsplit
 
 from cyclopts import Parameter
 
 from recado.adapters.broker.mqtt.address import parse_address
+from recado.adapters.public_addresses import is_public
 from recado.adapters.push.vapid import VapidKey
 from recado.adapters.queue.sqs.address import SqsAddress
-from recado.adapters.sinks.addresses import is_public
 from recado.ports import Unusable
 
 SECRET_BYTES_MIN = 32
@@ -28,7 +28,14 @@ POSTGRES_PREFIXES = ("postgresql://", "postgres://")
 _HOST = r"([^@:/?#,\[\]]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?"
 _POSTGRES_URL = re.compile(rf"postgres(ql)?://([^@/?#]+@)?{_HOST}(,{_HOST})*/[^/?#]+(\?[^#]*)?")
 EMBEDDED = "embedded"
-DYNAMIC_SECURITY = "dynamic-security"
+DYNAMIC_SECURITY: Final = "dynamic-security"
+
+LogFormat = Literal["json", "console", "auto"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+BrokerAuth = Literal["http", "dynamic-security"]
+Notify = Literal["direct", "worker"]
+# `check` looks at what is given, so that a wrong one is named alike, wherever it comes from.
+_AS_GIVEN = Parameter(converter=lambda _type, tokens: tokens[0].value)
 
 
 class SettingsError(Exception):
@@ -55,10 +62,10 @@ class SharedSettings:
     jwt_audience: str | None = None
     """The `aud` that a token must have."""
 
-    log_format: str = "auto"
+    log_format: Annotated[LogFormat, _AS_GIVEN] = "auto"
     """json, console, or auto: console on a terminal."""
 
-    log_level: str = "info"
+    log_level: Annotated[LogLevel, _AS_GIVEN] = "info"
     """debug, info, warning or error."""
 
     config: Path | None = None
@@ -69,14 +76,11 @@ class SharedSettings:
 
     def check(self) -> None:
         """Raises SettingsError for the first thing that is wrong."""
+        _check_choices(self)
         _check_token_keys(self)
         for origin in self.origins():
             if origin != "*" and not is_origin(origin):
-                raise SettingsError(f"an allowed origin is https://host[:port], without a path, not {origin!r}")
-        if self.log_format not in ("auto", "json", "console"):
-            raise SettingsError(f"log_format is json, console or auto, not {self.log_format!r}")
-        if self.log_level not in ("debug", "info", "warning", "error"):
-            raise SettingsError(f"log_level is debug, info, warning or error, not {self.log_level!r}")
+                raise SettingsError("an allowed origin is https://host[:port], without a user and a path, or *")
 
     def check_port(self, name: str) -> None:
         port = getattr(self, name)
@@ -105,11 +109,11 @@ class Settings(SharedSettings):
     """Where the conversations are: sqlite:/// and a path, relative to where you start, or absolute with one more /; or
     postgresql://user:password@host/database, which several processes may share."""
 
-    broker: str = "embedded"
+    broker: str = EMBEDDED
     """What brings events to MQTT clients: the MQTT server in this process; or mqtt://user:password@host:1883, or
-    mqtts://, a broker of its own."""
+    mqtts://, an external broker."""
 
-    broker_auth: str = "http"
+    broker_auth: Annotated[BrokerAuth, _AS_GIVEN] = "http"
     """How that broker knows users: http, it asks Recado (RabbitMQ and others); or dynamic-security, Recado makes its
     users (Mosquitto)."""
 
@@ -120,17 +124,21 @@ class Settings(SharedSettings):
     broker_tcp_url: str | None = None
     """Where they reach it by TCP, such as mqtts://mqtt.example.com:8883."""
 
-    notify: str = "direct"
-    """Who tells that broker of an event: direct, the process that committed it, or a worker should it fail; worker."""
+    notify: Annotated[Notify, _AS_GIVEN] = "direct"
+    """Who tells that broker of an event. `direct`: the process that committed the event, and a worker if that fails.
+    `worker`: workers only."""
 
-    queue: str = "embedded"
+    queue: str = EMBEDDED
     """What wakes the workers: the database itself; or sqs:// and a queue of Amazon SQS or of what speaks like it."""
 
     worker: bool = True
-    """Run the jobs of an embedded queue in this process, too."""
+    """Run the jobs of an embedded queue in this process."""
+
+    worker_host: str = "127.0.0.1"
+    """Address that `recado worker` listens on; 0.0.0.0 for every one."""
 
     worker_port: int = 9884
-    """HTTP of `recado worker`, on this machine alone: /metrics, /healthz and /readyz."""
+    """HTTP of `recado worker`: /healthz and /readyz for everybody, /metrics for this machine and with the API key."""
 
     webhook_url: str | None = None
     """Where every event is posted to."""
@@ -154,7 +162,7 @@ class Settings(SharedSettings):
     """Whom a push service may write to: mailto: and an address, or an https:// URL. Web push needs it."""
 
     push_private: bool = False
-    """Call push services at private and local addresses, too, also by http://."""
+    """Send to push services at private and local addresses, too, also by http://."""
 
     traces: str | None = None
     """Where traces are sent to: the URL of an OpenTelemetry collector (OTLP over HTTP), such as http://localhost:4318."""
@@ -178,7 +186,7 @@ class Settings(SharedSettings):
                 "  export RECADO_SECRET=$(python3 -c 'import secrets; print(secrets.token_urlsafe(32))')"
             )
         self.check_without_keys()
-        if self.broker != EMBEDDED and self.broker_auth == DYNAMIC_SECURITY and self.secret is None:
+        if self.is_broker_external() and self.broker_auth == DYNAMIC_SECURITY and self.secret is None:
             raise SettingsError(f"broker_auth {DYNAMIC_SECURITY} needs RECADO_SECRET: users' passwords follow from it")
 
     def check_without_keys(self) -> None:
@@ -193,7 +201,7 @@ class Settings(SharedSettings):
         if self.traces is not None and ((parts := split_http_url(self.traces)) is None or parts.hostname is None):
             raise SettingsError("traces is the http:// or https:// URL of a collector, such as http://localhost:4318")
         if self.public_url is not None and not is_origin(self.public_url):
-            raise SettingsError(f"public_url is https://host or http://host, without a path, not {self.public_url!r}")
+            raise SettingsError("public_url is https://host[:port] or http://host[:port], without a user and a path")
         if self.retention_days is not None and not 1 <= self.retention_days <= RETENTION_DAYS_MAX:
             raise SettingsError(f"retention_days is 1 to {RETENTION_DAYS_MAX}, not {self.retention_days}")
         for name in ("http_port", "mqtt_port", "ws_port", "worker_port"):
@@ -202,31 +210,56 @@ class Settings(SharedSettings):
     def is_postgres(self) -> bool:
         return self.database.startswith(POSTGRES_PREFIXES)
 
+    def is_sqs(self) -> bool:
+        return self.queue != EMBEDDED
+
+    def is_broker_external(self) -> bool:
+        return self.broker != EMBEDDED
+
     def database_path(self) -> Path:
         """Of SQLite's. Raises SettingsError."""
         return path_of_database(self.database, f"; or {POSTGRES_PREFIXES[0]}user:password@host/database")
 
 
 def path_of_database(url: str, or_else: str = "") -> Path:
-    """`or_else` says what else may be there. Raises SettingsError."""
+    """`or_else` says what else may be there. Raises SettingsError, which repeats only a path: any part of a URL
+    may be a password."""
     path = url.removeprefix(DATABASE_PREFIX)
     if url == path or path in ("", ":memory:"):
-        example = "recado.db" if "://" in url or path in ("", ":memory:") else url
-        shown = f"{url.partition('://')[0]}://..." if "@" in url else url  # there may be a password in it
-        raise SettingsError(f"database is sqlite:/// and a path, as {DATABASE_PREFIX}{example}{or_else}, not {shown!r}")
+        example = "recado.db" if not url or ":" in url or "@" in url else url
+        raise SettingsError(f"database is sqlite:/// and a path, as {DATABASE_PREFIX}{example}{or_else}")
     return Path(path)
 
 
 def is_origin(url: str) -> bool:
-    parts = urlsplit(url)
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and url == f"{parts.scheme}://{parts.netloc}"
+    """Without a user: what is an origin is told to everybody."""
+    try:
+        parts = urlsplit(url)
+        has_host = bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:  # the port is no number, or the address no address
+        return False
+    return has_host and url in (f"http://{parts.netloc}", f"https://{parts.netloc}")
+
+
+def _check_choices(settings: SharedSettings) -> None:
+    for name, kind in get_type_hints(type(settings)).items():
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        value = getattr(settings, name)
+        if choices and value not in choices:
+            raise SettingsError(f"{name} is {', '.join(choices[:-1])} or {choices[-1]}, not {value!r}")
 
 
 def _check_token_keys(settings: SharedSettings) -> None:
     if settings.secret is not None and len(settings.secret.encode()) < SECRET_BYTES_MIN:
         raise SettingsError(f"RECADO_SECRET must have at least {SECRET_BYTES_MIN} bytes")
-    if settings.jwks is not None and not (settings.jwt_issuer and settings.jwt_audience):
+    if settings.jwks is None:
+        return
+    if not (settings.jwt_issuer and settings.jwt_audience):
         raise SettingsError("jwks needs jwt_issuer and jwt_audience, or any token of that provider would be let in")
+    if ":" in settings.jwks.partition("/")[0]:
+        parts = split_http_url(settings.jwks)
+        if parts is None or parts.hostname is None or "@" in parts.netloc:
+            raise SettingsError("jwks is an https:// or http:// URL without a user and a password, or a path")
 
 
 def _check_database(settings: Settings) -> None:
@@ -253,7 +286,7 @@ def _check_push(settings: Settings) -> None:
     if not (contact.startswith("mailto:") and "@" in contact) and (parts is None or parts.scheme != "https"):
         raise SettingsError(
             "RECADO_PUSH_KEY needs push_contact, whom a push service may write to: "
-            f"mailto:ops@example.com or an https:// URL, not {settings.push_contact!r}"
+            "mailto:ops@example.com or an https:// URL"
         )
 
 
@@ -304,7 +337,7 @@ def is_local(host: str) -> bool:
 
 def _check_queues(settings: Settings) -> None:
     try:
-        if settings.queue != "embedded" and SqsAddress.parse("queue", settings.queue, "embedded, or ").is_fifo:
+        if settings.is_sqs() and SqsAddress.parse("queue", settings.queue, f"{EMBEDDED}, or ").is_fifo:
             raise SettingsError(
                 "queue: a FIFO queue would let one message wait for another; Recado needs a standard one"
             )
@@ -318,11 +351,7 @@ def _check_queues(settings: Settings) -> None:
 
 def _check_broker(settings: Settings) -> None:
     """The URL is not repeated: it has a password in it."""
-    if settings.notify not in ("direct", "worker"):
-        raise SettingsError(f"notify is direct or worker, not {settings.notify!r}")
-    if settings.broker_auth not in ("http", DYNAMIC_SECURITY):
-        raise SettingsError(f"broker_auth is http or {DYNAMIC_SECURITY}, not {settings.broker_auth!r}")
-    if settings.broker == EMBEDDED:
+    if not settings.is_broker_external():
         _check_no_broker_urls(settings)
         return
     try:
@@ -336,7 +365,7 @@ def _check_broker(settings: Settings) -> None:
 def _check_no_broker_urls(settings: Settings) -> None:
     for name in ("broker_ws_url", "broker_tcp_url"):
         if getattr(settings, name) is not None:
-            raise SettingsError(f"{name} is for a broker of its own: set broker to its URL, or leave {name} out")
+            raise SettingsError(f"{name} is for an external broker: set broker to its URL, or leave {name} out")
 
 
 def client_urls(setting: str | None) -> tuple[str, ...]:

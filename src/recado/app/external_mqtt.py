@@ -1,4 +1,4 @@
-"""A broker of its own, as the wiring needs it: what `--broker mqtt://...` stands for.
+"""An external broker, as the wiring needs it: what `--broker mqtt://...` stands for.
 
 Recado then listens for HTTP alone: MQTT clients connect to that broker, and it is told by one connection from here. A
 broker that is away keeps no process from starting: what it would have been told waits as jobs.
@@ -6,7 +6,6 @@ broker that is away keeps no process from starting: what it would have been told
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -27,37 +26,31 @@ from recado.adapters.broker.mqtt import (
     parse_address,
 )
 from recado.adapters.broker.recent_events import RecentEvents
-from recado.app.config import DYNAMIC_SECURITY, EMBEDDED, Settings, client_urls
+from recado.app.config import DYNAMIC_SECURITY, Settings, client_urls
 from recado.app.limits import Limits
 from recado.app.metrics import PublisherCollector
-from recado.broker.deadlines import Deadlines
+from recado.app.sink_context import SinkContext
+from recado.app.ticking_deadlines import TickingDeadlines
 from recado.chat.actions import Chat
 from recado.chat.stages import Stages
 from recado.http import ClientBroker, HttpSettings
-from recado.ports import Broker, Sink, Store
-
-_DIRECT_DELAY_MS = 3_000  # so long a worker leaves the direct path to itself
+from recado.ports import Sink, Store
 
 
 class ExternalMqtt:
-    """One connection to the broker, and the one-second timer that the embedded server would have had."""
+    """One connection to the broker."""
 
     def __init__(self, settings: Settings, limits: Limits, store: Store, stages: Stages) -> None:
         self._settings = settings
         self._drain_s = limits.broker.drain_s
         self._publisher = Publisher(parse_address(settings.broker), limits.publisher)
-        self._users = _users(settings, self._publisher)
-        self._settling = Settling(store, limits.publisher.settle_pending_max, limits.publisher.settle_batch_max)
+        self._users = _users(settings, limits, self._publisher)
+        self._settling = Settling(store, limits.direct_path)
         recent = RecentEvents(limits.broker.read_page, limits.broker.recent_bytes_max)
         is_direct = settings.notify == "direct"
         announcer = Announcer(self._publisher)
         self.broker = ExternalBroker(announcer, self._users, self._settling, recent, is_direct, stages)
-        self.deadlines = Deadlines()
-        self._ticker = asyncio.get_running_loop().call_later(1, self._tick)
-
-    def _tick(self) -> None:
-        self._ticker = asyncio.get_running_loop().call_later(1, self._tick)
-        self.deadlines.advance()
+        self.deadlines = TickingDeadlines()
 
     def collectors(self) -> Sequence[Collector]:
         return (PublisherCollector(self._publisher),)
@@ -78,30 +71,30 @@ class ExternalMqtt:
         await self._settling.close()
 
     async def close(self) -> None:
-        self._ticker.cancel()
+        self.deadlines.close()
 
 
-def _users(settings: Settings, publisher: Publisher) -> Users:
+def _users(settings: Settings, limits: Limits, publisher: Publisher) -> Users:
     if settings.broker_auth != DYNAMIC_SECURITY:
         return TokenLogins()
     assert settings.secret is not None, "Settings.check has seen to it"
-    return DynamicSecurity(publisher, settings.secret)
+    return DynamicSecurity(publisher, settings.secret, limits.dynamic_security)
 
 
-def notify_sink(settings: Settings) -> Sink | None:
-    """None without a broker of its own."""
-    if settings.broker == EMBEDDED:
+def notify_sink(settings: Settings, limits: Limits) -> Sink | None:
+    """None without an external broker."""
+    if not settings.is_broker_external():
         return None
-    return Sink(NOTIFY, delay_ms=_DIRECT_DELAY_MS if settings.notify == "direct" else 0)
+    return Sink(NOTIFY, delay_ms=limits.direct_path.notify_delay_ms if settings.notify == "direct" else 0)
 
 
-async def open_notify(settings: Settings, limits: Limits, broker: Broker | None) -> NotifyHandler:
+async def open_notify(context: SinkContext) -> NotifyHandler:
     """By the connection of the process's broker, if it has one, else by one of its own. Raises Unusable."""
-    if isinstance(broker, ExternalBroker):
-        return NotifyHandler(broker.announcer)
-    publisher = Publisher(parse_address(settings.broker), limits.publisher)
+    if isinstance(context.broker, ExternalBroker):
+        return NotifyHandler(context.broker.announcer)
+    publisher = Publisher(parse_address(context.settings.broker), context.limits.publisher)
     await publisher.start()
-    return _WorkersNotify(publisher, limits.broker.drain_s)
+    return _WorkersNotify(publisher, context.limits.broker.drain_s)
 
 
 class _WorkersNotify(NotifyHandler):

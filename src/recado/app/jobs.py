@@ -7,7 +7,6 @@ clear line; the exit status is then 2, or 1 if the server is not there or refuse
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Annotated, Any, Literal, NoReturn
@@ -19,7 +18,9 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
+from recado.app.clock import now_ms
 from recado.app.config import Settings
+from recado.app.sinks import NAMES
 
 _TIMEOUT_S = 60
 _DEFAULTS = Settings()
@@ -74,6 +75,8 @@ def list_jobs(
     asked = {**_named(which, state), "limit": limit}
     query = urlencode({name: value for name, value in asked.items() if value is not None})
     answer = _ask(where, settings, "GET", f"/admin/jobs?{query}" if query else "/admin/jobs")
+    if not answer["jobs"]:
+        _check_sink(which.sink)
     if not where.json:
         _print_jobs(answer["jobs"])
 
@@ -132,8 +135,16 @@ def _named(which: Which, state: str | None) -> dict[str, Any]:
     return {"sink": which.sink, "state": state, "conversation": which.conversation, "seq": which.seq}
 
 
+def _check_sink(name: str | None) -> None:
+    """Nothing is good news only of a sink that there is. One that is not configured may have jobs from before."""
+    if name is not None and name not in NAMES:
+        _fail(f"no jobs of the sink {name[:40]!r}; it is not one of: {', '.join(NAMES)}", 2)
+
+
 def _change(what: Literal["retry", "drop"], body: dict[str, Any], where: Where, settings: Settings) -> None:
     answer = _ask(where, settings, "POST", f"/admin/jobs/{what}", body)
+    if not answer["count"]:
+        _check_sink(body["sink"])
     if not where.json:
         print(f"{answer['count']} {'retried' if what == 'retry' else 'dropped'}")
 
@@ -179,7 +190,11 @@ def _checked(status: int, content: bytes, url: str, where: Where) -> Any:
         if status != 200:
             refusal = answer["error"]["message"]
     except (msgspec.DecodeError, KeyError, TypeError):
-        _fail(f"what answers at {url} is no Recado: name another one with --url", 1)
+        _fail(
+            f"what answers at {url} is no Recado, or a proxy that does not pass /admin on: "
+            "name the API process itself with --url, such as http://127.0.0.1:8000",
+            1,
+        )
     if status == 401:
         _fail(f"the server at {url} has another API key than RECADO_API_KEY", 1)
     if status != 200:
@@ -193,7 +208,7 @@ def _print_jobs(jobs: list[dict[str, Any]]) -> None:
     if not jobs:
         print("no jobs")
         return
-    now = time.time_ns() // 1_000_000
+    now = now_ms()
     table = Table("sink", "conversation", "seq", "state", "attempt", "age", "due", "error", box=None, pad_edge=False)
     for job in jobs:
         due = "" if job["state"] == "dead" else f"in {_age(job['due_at'] - now)}"
@@ -207,7 +222,7 @@ def _print_stats(counts: list[dict[str, Any]]) -> None:
     if not counts:
         print("no jobs")
         return
-    now = time.time_ns() // 1_000_000
+    now = now_ms()
     table = Table("sink", "state", "count", "oldest", box=None, pad_edge=False)
     for each in counts:
         table.add_row(each["sink"], each["state"], str(each["count"]), _age(now - each["oldest_at"]))

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
-from recado.adapters.broker.mqtt.limits import PublisherLimits
+from recado.adapters.broker.mqtt.limits import DirectPathLimits, DynamicSecurityLimits, PublisherLimits
 from recado.adapters.broker.sqlite import SqliteStorageLimits
 from recado.adapters.push.limits import WebPushLimits
 from recado.adapters.queue.sqs.limits import SqsLimits
@@ -19,8 +19,7 @@ from recado.app.config import SettingsError
 from recado.broker.limits import BrokerLimits
 from recado.broker.passwords import PasswordLimits
 from recado.chat.policy import ChatLimits, FeedLimits
-from recado.worker.limits import WorkerLimits
-from recado.worker.push import PushLimits
+from recado.worker.limits import PushLimits, WorkerLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +83,8 @@ class Limits:
     storage: SqliteStorageLimits
     passwords: PasswordLimits
     publisher: PublisherLimits
+    dynamic_security: DynamicSecurityLimits
+    direct_path: DirectPathLimits
     sqs: SqsLimits
     sinks: SinkLimits
     worker: WorkerLimits
@@ -202,6 +203,8 @@ DEFAULT = Limits(
         page_bytes_max=1024 * 1024,
         erase_rows_max=500,
         follow_page=500,
+        follow_own_max=10_000,
+        due_jobs_looked_at=500,
         follow_interval_ms=5_000,
         connect_timeout_ms=5_000,
         statement_timeout_ms=10_000,
@@ -255,7 +258,10 @@ DEFAULT = Limits(
     ),
     push=PushLimits(
         push_body_bytes_max=1_000,
+        push_wait_s=2,
+        push_user_calls_max=20,
         push_rest_s=3,
+        push_refused_rest_s=3_600,
         push_patience_s=120,
         push_failing_max=10_000,
         push_jobs_remembered_max=10_000,
@@ -280,12 +286,11 @@ DEFAULT = Limits(
         broker_acknowledge_s=15,
         broker_retry_s=2,
         broker_losses_max=5,
-        broker_commands_max=1_000,
-        broker_command_s=5,
-        broker_logins_remembered_max=10_000,
-        settle_pending_max=20_000,
-        settle_batch_max=500,
     ),
+    dynamic_security=DynamicSecurityLimits(
+        broker_commands_max=1_000, broker_command_s=5, broker_logins_remembered_max=10_000
+    ),
+    direct_path=DirectPathLimits(notify_delay_ms=3_000, settle_pending_max=20_000, settle_batch_max=500),
     sqs=SqsLimits(
         queue_receivers=2,
         queue_visibility_s=4,
@@ -294,6 +299,8 @@ DEFAULT = Limits(
         queue_relay_interval_ms=1_000,
         queue_backoff_ms_max=2_000,
         queue_requests_max=20,
+        queue_connect_s=3,
+        queue_answer_s=10,
     ),
     sinks=SinkLimits(
         webhook_timeout_s=10,
@@ -333,18 +340,28 @@ _AT_MOST = dict.fromkeys(
 _AT_MOST["queue_visibility_s"] = 12 * 3600  # SQS's own
 
 
-Relation = tuple[str, str]  # the first must not be more than the second
-TOKEN_RELATIONS: tuple[Relation, ...] = (("http.token_ttl_s_default", "http.token_ttl_s_max"),)
-STANDALONE_RELATIONS: tuple[Relation, ...] = (("broker.packet_bytes_max", "broker.frame_bytes_max"),)
+class Relation(NamedTuple):
+    """The first must not be more than the second, or than so many times the second."""
+
+    smaller: str
+    larger: str
+    times: int = 1
+
+
+TOKEN_RELATIONS = (Relation("http.token_ttl_s_default", "http.token_ttl_s_max"),)
+STANDALONE_RELATIONS = (Relation("broker.packet_bytes_max", "broker.frame_bytes_max"),)
 RELATIONS: tuple[Relation, ...] = (
     *TOKEN_RELATIONS,
     *STANDALONE_RELATIONS,
-    ("chat.page_default", "chat.page_max"),
-    ("chat.presence_renew_s", "chat.presence_page_s"),
-    ("chat.body_bytes_max", "broker.packet_bytes_max"),
-    ("chat.body_bytes_max", "http.request_bytes_max"),
-    ("worker.job_backoff_ms", "worker.job_backoff_ms_max"),
-    ("sinks.webhook_timeout_s", "worker.job_deadline_s"),
+    Relation("chat.page_default", "chat.page_max"),
+    Relation("chat.presence_renew_s", "chat.presence_page_s"),
+    Relation("chat.body_bytes_max", "broker.packet_bytes_max"),
+    Relation("chat.body_bytes_max", "http.request_bytes_max"),
+    Relation("worker.job_backoff_ms", "worker.job_backoff_ms_max"),
+    Relation("sinks.webhook_timeout_s", "worker.job_deadline_s"),
+    Relation("push.push_wait_s", "worker.job_deadline_s"),
+    Relation("web_push.push_timeout_s", "worker.job_deadline_s"),
+    Relation("worker.job_lease_s", "sqs.queue_visibility_s", 2),  # it is renewed with the lease, every third of that
 )
 
 
@@ -358,10 +375,11 @@ def with_changes(
             most = f"to {_AT_MOST[name]}" if name in _AT_MOST else "or more"
             raise SettingsError(f"limit.{name} must be 1 {most}, not {number}")
         limits = _with_change(limits, name, number)
-    for smaller, larger in relations:
-        if attrgetter(smaller)(limits) > attrgetter(larger)(limits):
+    for smaller, larger, times in relations:
+        if attrgetter(smaller)(limits) > times * attrgetter(larger)(limits):
             names = [path.partition(".")[2] for path in (smaller, larger)]
-            raise SettingsError(f"limit.{names[0]} must not be more than limit.{names[1]}")
+            factor = "" if times == 1 else f"{times} times "
+            raise SettingsError(f"limit.{names[0]} must not be more than {factor}limit.{names[1]}")
     return limits
 
 

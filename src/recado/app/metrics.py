@@ -1,6 +1,6 @@
 """What operators ask for: the MQTT server's plain counters for the metrics page, and the pages of `recado broker`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -11,10 +11,12 @@ from recado.adapters.broker.mqtt import Publisher
 from recado.broker.counters import Counters
 from recado.broker.server import Server
 from recado.chat.actions import Chat
+from recado.chat.errors import ChatError
 from recado.chat.feed import Feed
 from recado.chat.stages import BOUNDS_MS, Elapsed, Stages
 from recado.http.answer import Answer, json_answer, send_answer
 from recado.http.metrics import render
+from recado.http.refusals import refusal_answer
 
 _BOUNDS = (*(str(bound / 1000) for bound in BOUNDS_MS), "+Inf")
 _COUNTS = {
@@ -55,7 +57,7 @@ class BrokerCollector(Collector):
 
 
 class PublisherCollector(Collector):
-    """The connection to a broker of its own."""
+    """The connection to an external broker."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
@@ -169,16 +171,25 @@ class SessionsCollector(Collector):
             yield GaugeMetricFamily(f"recado_mqtt_{name}", text, value=value)
 
 
-def operators_pages(unreadiness: Callable[[], str | None]) -> ASGIApp:
-    """`/metrics`, `/healthz` (the process is alive) and `/readyz`: 503 with what `unreadiness` says, if anything."""
+def operators_pages(
+    unreadiness: Callable[[], Awaitable[str | None]], check_metrics: Callable[[Scope], None] = lambda scope: None
+) -> ASGIApp:
+    """`/metrics`, `/healthz` (the process is alive) and `/readyz`: 503 with what `unreadiness` says, if anything.
+    `check_metrics` raises the ChatError of a request that may not read `/metrics`; the other two are for everybody."""
 
-    def answer_to(path: str) -> Answer:
+    async def answer_to(scope: Scope) -> Answer:
+        path = scope["path"]
         if path == "/metrics":
+            try:
+                check_metrics(scope)
+            except ChatError as refusal:
+                return refusal_answer(refusal)
             return render()
-        if path == "/healthz" or (path == "/readyz" and (why := unreadiness()) is None):
+        if path == "/healthz":
             return json_answer(200, {"status": "ok"})
         if path == "/readyz":
-            return json_answer(503, {"status": why})
+            why = await unreadiness()
+            return json_answer(200 if why is None else 503, {"status": why or "ready"})
         return json_answer(404, {"error": {"code": "not_found", "message": "there is nothing at this path"}})
 
     async def pages(scope: Scope, receive: Receive, send: Send) -> None:
@@ -186,7 +197,7 @@ def operators_pages(unreadiness: Callable[[], str | None]) -> ASGIApp:
             await send({"type": "websocket.close"})
             return
         if scope["method"] in ("GET", "HEAD"):
-            answer = answer_to(scope["path"])
+            answer = await answer_to(scope)
         else:
             answer = json_answer(405, {"error": {"code": "invalid", "message": "this is for GET"}})
             answer = answer._replace(headers=(*answer.headers, (b"allow", b"GET, HEAD")))

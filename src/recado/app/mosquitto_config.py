@@ -4,12 +4,14 @@ Its dynamic security plugin holds the users. Recado makes each at its first sess
 which may publish to users' topics and administer the plugin. What no role allows, the plugin denies from the beginning.
 """
 
+import sysconfig
 from collections.abc import Sequence
 
 from recado.adapters.broker.mqtt.dynamic_security import COMMANDS, RESPONSES
 
 RECADO_USER = "recado"
-PLUGIN = "/usr/lib/x86_64-linux-gnu/mosquitto_dynamic_security.so"
+# Where Debian has it, on a processor as this machine's.
+PLUGIN = f"/usr/lib/{sysconfig.get_config_var('MULTIARCH') or 'x86_64-linux-gnu'}/mosquitto_dynamic_security.so"
 _USERS = "/var/lib/mosquitto/dynamic-security.json"
 _PASSWORD = "$RECADO_BROKER_PASSWORD"  # noqa: S105 - the name of a variable of the shell
 _LISTENERS = (
@@ -27,6 +29,7 @@ _LISTENERS = (
 _NOTES = (
     "# Who is not known is not let in, and who is may do what its role says.",
     "allow_anonymous false",
+    "# Its place depends on the processor and the distribution: find / -name mosquitto_dynamic_security.so",
     "plugin {plugin}",
     "plugin_opt_config_file {users}",
     "",
@@ -35,6 +38,8 @@ _NOTES = (
     "",
     "# Recado has the log, and clients connect clean: nothing here need outlive a restart.",
     "persistence false",
+    "# Should one connect otherwise, its session ends, too.",
+    "persistent_client_expiration 1h",
     "# For one client that reads slowly. What does not fit it reads from Recado.",
     "max_queued_messages 1000",
     "max_queued_bytes 4194304",

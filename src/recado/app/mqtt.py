@@ -1,4 +1,4 @@
-"""What the wiring needs of MQTT, whichever way the settings have it: in this process, or a broker of its own."""
+"""What the wiring needs of MQTT, whichever way the settings have it: in this process, or an external broker."""
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -13,7 +13,7 @@ from recado.ports import Broker
 
 
 class Mqtt(Protocol):
-    """What brings events to MQTT clients, and lets them in: the server in this process, or a broker of its own."""
+    """What brings events to MQTT clients, and lets them in: the server in this process, or an external broker."""
 
     @property
     def broker(self) -> "MqttBroker": ...

@@ -9,7 +9,7 @@ from recado.adapters.queue.sqs.address import SqsAddress
 from recado.app.config import Settings
 from recado.app.extras import needing
 from recado.app.limits import Limits
-from recado.ports import Store
+from recado.ports import QueueOutbox
 
 if TYPE_CHECKING:
     from recado.adapters.queue.sqs.client import SqsClient
@@ -17,20 +17,16 @@ if TYPE_CHECKING:
     from recado.adapters.queue.sqs.relay import Relay
 
 
-def is_sqs(settings: Settings) -> bool:
-    return settings.queue != "embedded"
-
-
-async def open_sqs(setting: str, url: str, requests_max: int) -> SqsClient:
-    """Raises Unusable."""
+async def open_sqs(setting: str, url: str, limits: Limits, receivers: int = 0) -> SqsClient:
+    """`receivers` are those who wait for messages at a time. Raises Unusable."""
     with needing("sqs", setting):
         from recado.adapters.queue.sqs.client import SqsClient
-    return await SqsClient.open(setting, SqsAddress.parse(setting, url), requests_max)
+    return await SqsClient.open(setting, SqsAddress.parse(setting, url), limits.sqs, receivers)
 
 
 async def open_sqs_of_jobs(settings: Settings, limits: Limits) -> SqsClient:
     """The queue that tells workers of jobs; who opens it closes it. Raises Unusable."""
-    return await open_sqs("queue", settings.queue, limits.sqs.queue_receivers + limits.sqs.queue_requests_max)
+    return await open_sqs("queue", settings.queue, limits, limits.sqs.queue_receivers)
 
 
 def sqs_queue(client: SqsClient, limits: Limits, sinks: Collection[str]) -> SqsQueue:
@@ -41,7 +37,7 @@ def sqs_queue(client: SqsClient, limits: Limits, sinks: Collection[str]) -> SqsQ
 
 
 def sqs_relay(
-    client: SqsClient, limits: Limits, store: Store, sinks: Sequence[str], now_ms: Callable[[], int]
+    client: SqsClient, limits: Limits, store: QueueOutbox, sinks: Sequence[str], now_ms: Callable[[], int]
 ) -> Relay:
     """What fills it; it takes the store's `on_jobs`."""
     from recado.adapters.queue.sqs.relay import Relay

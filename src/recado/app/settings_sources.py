@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import cyclopts
 from cyclopts.argument import ArgumentCollection
@@ -22,6 +22,12 @@ from recado.app.config import Settings, SettingsError
 FILE = "recado.toml"
 _PREFIX = "RECADO_"
 _KNOWN = {each.name for kind in (Settings, BrokerSettings) for each in fields(kind)}
+_TEXTS = {
+    name
+    for kind in (Settings, BrokerSettings)
+    for name, type_ in get_type_hints(kind).items()
+    if type_ in (str, str | None)
+}
 _VARIABLES = {_PREFIX + name.upper() for name in _KNOWN}
 _OF_OTHERS = f"{_PREFIX}URL"  # tells a client where the server is, as examples/host_app.py
 _OF_A_TABLE = (f"{_PREFIX}LIMIT_", f"{_PREFIX}LISTENER_CONNECTIONS_")
@@ -89,13 +95,15 @@ def _check_variables(environment: Mapping[str, str]) -> None:
 
 
 def _check_keys(path: Path, config: Mapping[str, Any], commands: list[str]) -> None:
-    """Raises SettingsError for a key that is no setting."""
+    """Raises SettingsError for a key that is no setting, or that is a text and has another value."""
     known = _KNOWN - {"config"}
     for name, value in config.items():
-        if name.replace("-", "_") in known:
-            continue
         if name in commands and isinstance(value, dict):
             raise SettingsError(f"{path}: there are no tables per command, put the keys of [{name}] at the top")
+        if name.replace("-", "_") in _TEXTS and not isinstance(value, str):
+            raise SettingsError(f"{name} in {path} is one text, in quotes")  # what there is may be a password
+        if name.replace("-", "_") in known:
+            continue
         raise SettingsError(f"{name!r} in {path} is no setting{_nearest(name.replace('-', '_'), known)}")
 
 

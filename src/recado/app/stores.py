@@ -4,16 +4,15 @@ from collections.abc import Sequence
 
 from recado.adapters.store.sqlite import SqliteStore
 from recado.app.config import Settings
+from recado.app.extras import needing
 from recado.app.limits import Limits
-from recado.ports import Sink, Store, Unusable
+from recado.ports import Sink, Store
 
 
 async def open_store(settings: Settings, limits: Limits, sinks: Sequence[Sink]) -> Store:
     """Raises Unusable."""
     if not settings.is_postgres():
         return SqliteStore.open(settings.database_path(), limits.store, sinks)
-    try:
+    with needing("postgres", "database"):
         from recado.adapters.store.postgres.store import PostgresStore
-    except ImportError:
-        raise Unusable("a database in PostgreSQL needs the extra: pip install 'recado[postgres]'") from None
     return await PostgresStore.open(settings.database, limits.postgres, sinks)

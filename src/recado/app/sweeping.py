@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 import structlog
 
 from recado.chat.errors import Unavailable
-from recado.ports import Store
+from recado.ports import Conversations
 
 log = structlog.get_logger("recado")
 _DAY_MS = 24 * 3600 * 1000
@@ -18,7 +18,7 @@ _DAY_MS = 24 * 3600 * 1000
 
 @asynccontextmanager
 async def sweeping(
-    store: Store,
+    store: Conversations,
     now_ms: Callable[[], int],
     retention_days: int | None,
     interval_s: float,
@@ -34,7 +34,7 @@ async def sweeping(
 
 
 async def _sweep_for_ever(
-    store: Store,
+    store: Conversations,
     now_ms: Callable[[], int],
     retention_days: int | None,
     interval_s: float,
@@ -49,7 +49,7 @@ async def _sweep_for_ever(
         await asyncio.sleep(interval_s)
 
 
-async def sweep(store: Store, now_ms: int, retention_days: int | None) -> None:
+async def sweep(store: Conversations, now_ms: int, retention_days: int | None) -> None:
     """Raises Unavailable."""
     await store.finish_erasures(now_ms)
     if retention_days is not None:

@@ -6,7 +6,6 @@ committed and acknowledged before the connections close.
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from recado.adapters.broker.brokers import Brokers
 from recado.adapters.broker.mqtt import parse_address
 from recado.app import limits as all_limits
 from recado.app.access import JwtAccess
-from recado.app.config import EMBEDDED, Settings
+from recado.app.clock import now_ms
+from recado.app.config import Settings
 from recado.app.embedded_mqtt import WS_PATH, EmbeddedMqtt
 from recado.app.external_mqtt import ExternalMqtt
 from recado.app.http_server import serving_http
@@ -30,7 +30,8 @@ from recado.app.metrics import FeedCollector, SignalsCollector, StagesCollector
 from recado.app.mqtt import Mqtt, MqttBroker
 from recado.app.push import push_terms
 from recado.app.rabbitmq_config import broker_key
-from recado.app.sinks import Surroundings, sinks_of
+from recado.app.sink_context import SinkContext
+from recado.app.sinks import sinks_of
 from recado.app.stores import open_store
 from recado.app.sweeping import sweeping
 from recado.app.tracing import open_tracer
@@ -48,7 +49,7 @@ log = structlog.get_logger("recado")
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A running server: what to call it by, and where it listens; with a broker of its own, for HTTP alone."""
+    """A running server: what to call it by, and where it listens; with an external broker, for HTTP alone."""
 
     chat: Chat
     access: JwtAccess
@@ -64,8 +65,8 @@ async def running(settings: Settings, extra_routes: Sequence[BaseRoute] = ()) ->
     limits = all_limits.with_changes(settings.limit)
     access = JwtAccess(settings)
     async with AsyncExitStack() as stack:
-        sinks = sinks_of(settings)
-        stages = Stages(_now_ms, await open_tracer(settings, limits, "recado-serve", stack))
+        sinks = sinks_of(settings, limits)
+        stages = Stages(now_ms, await open_tracer(settings, limits, "recado-serve", stack))
         store = await open_store(settings, limits, sinks)
         stack.push_async_callback(store.close)
         mqtt = _mqtt(settings, limits, access, store, stages)
@@ -80,8 +81,8 @@ async def running(settings: Settings, extra_routes: Sequence[BaseRoute] = ()) ->
         await mqtt.start(chat)
         interval_s = limits.chat.sweep_interval_s
         await stack.enter_async_context(sweeping(store, chat.now_ms, settings.retention_days, interval_s))
-        around = Surroundings(settings, limits, store, mqtt.broker, chat.presence.is_connected, stages.tracer)
-        await stack.enter_async_context(behind_the_commit(around, sinks, chat.now_ms))
+        context = SinkContext(settings, limits, store, mqtt.broker, chat.presence.is_connected, stages.tracer)
+        await stack.enter_async_context(behind_the_commit(context, sinks, chat.now_ms))
 
         http = await mqtt.listen(stack, _http_settings(settings, limits))
         app = create_app(chat, feed, access, http, extra_routes=extra_routes)
@@ -94,9 +95,9 @@ async def running(settings: Settings, extra_routes: Sequence[BaseRoute] = ()) ->
 
 
 def _mqtt(settings: Settings, limits: Limits, access: JwtAccess, store: Store, stages: Stages) -> Mqtt:
-    if settings.broker == EMBEDDED:
-        return EmbeddedMqtt(settings, limits, access, store)
-    return ExternalMqtt(settings, limits, store, stages)
+    if settings.is_broker_external():
+        return ExternalMqtt(settings, limits, store, stages)
+    return EmbeddedMqtt(settings, limits, access, store)
 
 
 def _where_mqtt_is(settings: Settings, http: HttpSettings) -> dict[str, object]:
@@ -114,17 +115,13 @@ def _connect(settings: Settings, store: Store, broker: MqttBroker, limits: Limit
         brokers.publish(committed)
         chat.apply(committed)
 
-    feed = Feed(store, members, limits.feed, _now_ms, broker.recent)
+    feed = Feed(store, members, limits.feed, now_ms, broker.recent)
     brokers = Brokers(broker, feed)  # in this order: the feed reads the newest events where MQTT's broker has put them
-    is_shared = settings.broker != EMBEDDED
-    chat = Chat(store, brokers, members, limits.chat, _now_ms, push_terms(settings), is_shared, stages)
+    is_shared = settings.is_broker_external()
+    chat = Chat(store, brokers, members, limits.chat, now_ms, stages, push_terms(settings), is_shared)
     store.on_committed = on_committed
     store.on_erased = broker.forget_recent
     return chat, feed
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _http_settings(settings: Settings, limits: Limits) -> HttpSettings:
@@ -148,5 +145,5 @@ def _http_settings(settings: Settings, limits: Limits) -> HttpSettings:
 
 
 def _broker_key(settings: Settings) -> str | None:
-    asks = settings.broker != "embedded" and settings.broker_auth == "http"
+    asks = settings.is_broker_external() and settings.broker_auth == "http"
     return broker_key(settings.secret) if asks and settings.secret is not None else None

@@ -7,40 +7,53 @@ so that `/readyz` tells that the worker is stopping.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import partial
 
 import structlog
 
 from recado.app import limits as all_limits
+from recado.app.access import JwtAccess
+from recado.app.clock import now_ms
 from recado.app.config import Settings, SettingsError
 from recado.app.http_server import serving_http
 from recado.app.limits import Limits
 from recado.app.metrics import operators_pages
-from recado.app.sinks import Surroundings, sinks_of
+from recado.app.sink_context import SinkContext
+from recado.app.sinks import sinks_of
 from recado.app.stores import open_store
+from recado.app.ticking_deadlines import TickingDeadlines
 from recado.app.tracing import open_tracer
 from recado.app.working import working
-from recado.broker.deadlines import Deadlines
-from recado.worker import Worker
+from recado.chat.errors import Unavailable
+from recado.http.metrics_access import check_may_read_metrics
+from recado.ports import Store
 
 log = structlog.get_logger("recado")
-_HOST = "127.0.0.1"  # the pages are for who is on this machine
+_PING_TIMEOUT_S = 5
 
 
 class WorkerNode:
     """A running worker."""
 
     def __init__(self) -> None:
-        self.worker: Worker | None = None
+        self.store: Store | None = None
+        """While jobs are run."""
         self.http_port = 0
 
-    def unreadiness(self) -> str | None:
-        """Why jobs are not run now; None if they are."""
-        if self.worker is None:
+    async def unreadiness(self) -> str | None:
+        """Why no job could be run now; None if one could. The store is asked: a worker with nothing to do asks it
+        nothing."""
+        if self.store is None:
             return "stopping or starting"
-        return "the store is away" if self.worker.is_store_away else None
+        try:
+            async with asyncio.timeout(_PING_TIMEOUT_S):
+                await self.store.ping()
+        except (Unavailable, TimeoutError):
+            return "the store is away"
+        return None
 
 
 @asynccontextmanager
@@ -53,7 +66,7 @@ async def running(settings: Settings) -> AsyncIterator[WorkerNode]:
             "recado worker needs a database that processes can share: set database to a postgresql:// URL; "
             "a SQLite database belongs to one `recado serve`, which runs its jobs itself"
         )
-    sinks = sinks_of(settings)
+    sinks = sinks_of(settings, limits)
     if not sinks:
         raise SettingsError(
             "there is nothing to do: no sink is configured; give the worker the settings of `recado serve`, "
@@ -65,36 +78,20 @@ async def running(settings: Settings) -> AsyncIterator[WorkerNode]:
         store = await open_store(settings, limits, sinks)
         stack.push_async_callback(store.close)
         tracer = await open_tracer(settings, limits, "recado-worker", stack)
-        around = Surroundings(settings, limits, store, tracer=tracer)
-        node.worker = await stack.enter_async_context(working(around, sinks, _now_ms))
+        context = SinkContext(settings, limits, store, tracer=tracer)
+        await stack.enter_async_context(working(context, sinks, now_ms))
+        node.store = store
         log.info("ready", http_port=node.http_port, sinks=[sink.name for sink in sinks])
         yield node
-        node.worker = None
+        node.store = None
         log.info("stopping")
 
 
 async def _serve_pages(settings: Settings, limits: Limits, node: WorkerNode, stack: AsyncExitStack) -> int:
     deadlines = TickingDeadlines()
     stack.callback(deadlines.close)
-    pages = operators_pages(node.unreadiness)
-    serving = serving_http(pages, _HOST, settings.worker_port, limits, deadlines, port_setting="worker_port")
+    host_only = JwtAccess(replace(settings, secret=None, jwks=None))  # it knows no users
+    pages = operators_pages(node.unreadiness, partial(check_may_read_metrics, host_only, is_behind_proxy=False))
+    host, port = settings.worker_host, settings.worker_port
+    serving = serving_http(pages, host, port, limits, deadlines, "worker_host", "worker_port")
     return await stack.enter_async_context(serving)
-
-
-class TickingDeadlines(Deadlines):
-    """Those of the pages' connections, with the one-second timer that a server of clients has anyway."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._tick()
-
-    def _tick(self) -> None:
-        self._ticker = asyncio.get_running_loop().call_later(1, self._tick)
-        self.advance()
-
-    def close(self) -> None:
-        self._ticker.cancel()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

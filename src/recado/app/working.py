@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from recado.adapters.queue.embedded import EmbeddedQueue
 from recado.app.config import Settings, SettingsError
-from recado.app.queues import is_sqs, open_sqs_of_jobs, sqs_queue, sqs_relay
-from recado.app.sinks import Surroundings, open_handlers
-from recado.ports import Queue, Sink
+from recado.app.queues import open_sqs_of_jobs, sqs_queue, sqs_relay
+from recado.app.sink_context import SinkContext
+from recado.app.sinks import open_handlers
+from recado.ports import Queue, QueueOutbox, Sink
 from recado.worker import Worker
 
 if TYPE_CHECKING:
@@ -19,58 +20,60 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def behind_the_commit(
-    around: Surroundings, sinks: Sequence[Sink], now_ms: Callable[[], int]
+    context: SinkContext, sinks: Sequence[Sink], now_ms: Callable[[], int]
 ) -> AsyncIterator[None]:
     """A server's part in it, until the end of the block; none without sinks. Raises SettingsError, Unusable."""
-    settings = around.settings
+    settings = context.settings
     async with AsyncExitStack() as stack:
+        _check_who_works(settings, sinks)
         if sinks:
-            _check_who_works(settings)
-            if is_sqs(settings):
-                await _relayed_queue(around, sinks, now_ms, stack)
+            if settings.is_sqs():
+                await _relayed_queue(context, sinks, now_ms, stack)
             elif settings.worker:
-                await stack.enter_async_context(working(around, sinks, now_ms))
+                await stack.enter_async_context(working(context, sinks, now_ms))
         yield
 
 
 @asynccontextmanager
-async def working(around: Surroundings, sinks: Sequence[Sink], now_ms: Callable[[], int]) -> AsyncIterator[Worker]:
+async def working(context: SinkContext, sinks: Sequence[Sink], now_ms: Callable[[], int]) -> AsyncIterator[Worker]:
     """A worker for all sinks, until the end of the block. Raises Unusable."""
     async with AsyncExitStack() as stack:
-        handlers = await open_handlers(around, stack)
-        queue = await _open_queue(around, sinks, now_ms, stack)
-        worker = Worker(around.store, queue, handlers, around.limits.worker, now_ms, around.tracer)
+        handlers = await open_handlers(context, stack)
+        queue = await _open_queue(context, sinks, now_ms, stack)
+        worker = Worker(context.store, queue, handlers, context.limits.worker, now_ms, context.tracer)
         yield await stack.enter_async_context(worker)
 
 
 async def _open_queue(
-    around: Surroundings, sinks: Sequence[Sink], now_ms: Callable[[], int], stack: AsyncExitStack
+    context: SinkContext, sinks: Sequence[Sink], now_ms: Callable[[], int], stack: AsyncExitStack
 ) -> Queue:
     names = [sink.name for sink in sinks]
     queue: Queue
-    if is_sqs(around.settings):
-        queue = sqs_queue(await _relayed_queue(around, sinks, now_ms, stack), around.limits, names)
+    if context.settings.is_sqs():
+        queue = sqs_queue(await _relayed_queue(context, sinks, now_ms, stack), context.limits, names)
     else:
-        queue = EmbeddedQueue(around.store, names, around.limits.worker.job_recheck_ms, now_ms)
+        queue = EmbeddedQueue(context.store, names, context.limits.worker.job_recheck_ms, now_ms)
     stack.push_async_callback(queue.close)
     return queue
 
 
 async def _relayed_queue(
-    around: Surroundings, sinks: Sequence[Sink], now_ms: Callable[[], int], stack: AsyncExitStack
+    context: SinkContext, sinks: Sequence[Sink], now_ms: Callable[[], int], stack: AsyncExitStack
 ) -> SqsClient:
     """SQS, with a relay that fills it until the end of the stack."""
-    client = await open_sqs_of_jobs(around.settings, around.limits)
+    outbox = context.store
+    assert isinstance(outbox, QueueOutbox), "SQS is refused with a database that nobody else can have"
+    client = await open_sqs_of_jobs(context.settings, context.limits)
     stack.push_async_callback(client.close)
-    relay = sqs_relay(client, around.limits, around.store, [sink.name for sink in sinks], now_ms)
+    relay = sqs_relay(client, context.limits, outbox, [sink.name for sink in sinks], now_ms)
     stack.push_async_callback(relay.close)
     return client
 
 
-def _check_who_works(settings: Settings) -> None:
-    """No other process can have the file."""
-    if not settings.is_postgres() and (is_sqs(settings) or not settings.worker):
-        what = "queue is SQS" if is_sqs(settings) else "worker is off"
+def _check_who_works(settings: Settings, sinks: Sequence[Sink]) -> None:
+    """No other process can have the file. A queue has no use there, whatever the sinks are."""
+    if not settings.is_postgres() and (settings.is_sqs() or (sinks and not settings.worker)):
+        what = "queue is SQS" if settings.is_sqs() else "worker is off"
         raise SettingsError(
             f"{what}, but nobody else can run the jobs of a SQLite database: set database to a postgresql:// URL, "
             "or leave that setting out"

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from recado.broker.server import Server
 
 
-def publish_to(server: Server, publication: Publication, audience: frozenset[str], origin: object) -> None:
+def publish_to(server: Server, publication: Publication, audience: frozenset[str], origin: object) -> int:
     """See `Server.publish_to`."""
     counters = server.counters
+    delivered = counters.delivered
     level = qos = -1
     head = tail = b""
     held = publication.held()
@@ -54,6 +55,7 @@ def publish_to(server: Server, publication: Publication, audience: frozenset[str
             _send(server, subscription, publication, granted_qos, origin)
         except Exception:
             sending.failed_to_deliver(connection)
+    return counters.delivered - delivered
 
 
 def _send(server: Server, subscription: Subscription, publication: Publication, qos: int, origin: object) -> None:

@@ -19,14 +19,15 @@ _PAIR_BYTES = 200  # what a user property takes beside its text: two strings and
 
 class Place(msgspec.Struct, frozen=True, eq=False):
     """What is remembered of a publication of a log while it is in flight: where it is, and not what it says. `start`
-    has its payload's first bytes; `position` is None once it says nothing any more of how far the session is."""
+    has its payload's first bytes; `position` is None once it says nothing any more of how far the session is;
+    `accepted_at_ms` is the publication's."""
 
     topic_name: str
     position: int | None
     is_followed: bool
     is_last: bool
     start: bytes
-    stamp: int = 0
+    accepted_at_ms: int = 0
 
 
 class Publication(msgspec.Struct, eq=False):
@@ -35,7 +36,8 @@ class Publication(msgspec.Struct, eq=False):
     `properties` are forwarded as they are [MQTT5-3.3.2-17] [MQTT5-3.3.2-18]; `expires_at_ms` (Unix time, 0 for never)
     stands for the message expiry interval, which is not among them. `is_followed` asks for `Hooks.on_acknowledged`;
     `is_last` says that those it goes to may not read the log any more: who has no room has it waiting in memory.
-    `stamp` is the hooks' own, and comes back with the acknowledgement; 0 for what was read from the log.
+    `accepted_at_ms` (Unix time, 0 if it is not known) is when the hooks took it: they get it back when it is
+    acknowledged. The server does not look at it.
     `frames` are the forms built so far, at most `frames_max`.
     """
 
@@ -48,7 +50,7 @@ class Publication(msgspec.Struct, eq=False):
     expires_at_ms: int = 0
     is_followed: bool = True
     is_last: bool = False
-    stamp: int = 0
+    accepted_at_ms: int = 0
     frames: dict[Any, Frame] = {}
     frames_max: int = _FRAMES_MAX
     _size: int = 0
@@ -67,7 +69,9 @@ class Publication(msgspec.Struct, eq=False):
             return self
         if self._place is None:
             start = self.payload[:_START_BYTES]
-            self._place = Place(self.topic_name, self.position, self.is_followed, self.is_last, start, self.stamp)
+            self._place = Place(
+                self.topic_name, self.position, self.is_followed, self.is_last, start, self.accepted_at_ms
+            )
         return self._place
 
     def as_retained(self) -> Publication:

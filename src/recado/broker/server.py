@@ -412,9 +412,10 @@ class Server:
 
     # Publications of logs
 
-    def publish_to(self, publication: Publication, audience: frozenset[str], origin: object = None) -> None:
-        """Send a publication to the audience's sessions that subscribed to it. `origin` is the session it came from."""
-        addressing.publish_to(self, publication, audience, origin)
+    def publish_to(self, publication: Publication, audience: frozenset[str], origin: object = None) -> int:
+        """Send a publication to the audience's sessions that subscribed to it; returns to how many at once, for some
+        have no room now. `origin` is the session it came from."""
+        return addressing.publish_to(self, publication, audience, origin)
 
     def settling(self, session: Session, publish: Publish, is_kept_with_it: bool = False) -> Settle:
         """For a hook that takes a client's publish: what to call, once, when it is over. A will needs no answer.

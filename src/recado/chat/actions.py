@@ -21,10 +21,10 @@ from recado.chat.message import MessageDraft, check_body, check_draft
 from recado.chat.policy import ChatLimits
 from recado.chat.presence import Presence
 from recado.chat.principal import Principal
+from recado.chat.push_subscription import PushTerms
 from recado.chat.receipts import ReadMarks, Receipts
 from recado.chat.signal_rates import SignalRates, TypingRenewals
 from recado.chat.stages import Stages
-from recado.chat.subscription import PushTerms
 from recado.ports import (
     Broker,
     Changed,
@@ -47,8 +47,8 @@ SEQ_MAX = 2**53 - 1  # what a JavaScript client can count to
 class Chat:
     """What the actions act on, made by the wiring on the running event loop.
 
-    `push_terms` is None where nobody is called. `is_broker_shared`: the broker reaches members who are not connected to
-    this process, so nobody here knows who is there to hear of others' presence.
+    `push_terms` is None where nobody is notified. `is_broker_shared`: the broker reaches members who are not connected
+    to this process, so nobody here knows who is there to hear of others' presence.
     """
 
     store: Store
@@ -56,9 +56,9 @@ class Chat:
     members: MembershipCache
     limits: ChatLimits
     now_ms: Callable[[], int]
+    stages: Stages
     push_terms: PushTerms | None = None
     is_broker_shared: bool = False
-    stages: Stages = field(default_factory=Stages)
     receipts: Receipts = field(init=False)
     read_marks: ReadMarks = field(init=False)
     presence: Presence = field(init=False)
@@ -70,8 +70,9 @@ class Chat:
         loop = asyncio.get_running_loop()
         self.receipts = Receipts(self.store, self.broker, self.members, limits)
         self.read_marks = ReadMarks(self.store, self.broker, self.members, limits)
-        self.presence = Presence(self.store, self.broker, self.members, limits, self.now_ms, loop)
-        self.presence.tells_all = self.is_broker_shared
+        self.presence = Presence(
+            self.store, self.broker, self.members, limits, self.now_ms, loop, is_broker_shared=self.is_broker_shared
+        )
         self.signal_rates = SignalRates(limits.signal_rate_max, loop.time)
         self.typing = TypingRenewals(limits.typing_interval_ms / 1000, limits.typing_remembered_max, loop.time)
 

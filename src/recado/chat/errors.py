@@ -69,3 +69,7 @@ class Unavailable(ChatError):
 
 def no_such_conversation(conversation: str) -> NotFound:
     return NotFound(f"there is no conversation {conversation!r} that you are a member of")
+
+
+def id_was_erased(conversation: str) -> Conflict:
+    return Conflict(f"conversation {conversation!r} was erased, and its id is never used again: take another one")

@@ -19,7 +19,7 @@ from recado.chat.membership import MembershipCache
 from recado.chat.policy import FeedLimits
 from recado.chat.principal import Principal
 from recado.chat.wheel import Wheel
-from recado.ports import Store
+from recado.ports import Conversations
 
 Entries = Sequence[tuple[int, bytes]]  # (seq, the event's JSON)
 Recent = Callable[[str, int, int], tuple[Entries, int] | None]
@@ -46,7 +46,7 @@ class Feed:
 
     def __init__(
         self,
-        store: Store,
+        store: Conversations,
         members: MembershipCache,
         limits: FeedLimits,
         now_ms: Callable[[], int],

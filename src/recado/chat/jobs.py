@@ -8,7 +8,7 @@ from recado.chat.ids import check_id
 from recado.chat.principal import Principal
 from recado.ports import JobCount, JobFilter, JobView
 
-__all__ = ["JobFilter", "count_jobs", "drop_jobs", "list_jobs", "retry_jobs"]
+__all__ = ["ALL", "STATES", "JobFilter", "count_jobs", "drop_jobs", "list_jobs", "retry_jobs"]
 STATES = ("waiting", "claimed", "dead")
 ALL = JobFilter()
 
@@ -46,6 +46,8 @@ def _meant(which: JobFilter, everything: bool) -> JobFilter:
 
 
 def _checked(which: JobFilter) -> JobFilter:
+    if which.sink is not None and not which.sink.isprintable():
+        raise Invalid("sink is the name of a sink, such as webhook: it has no control characters")
     if which.state is not None and which.state not in STATES:
         raise Invalid(f"state is {', '.join(STATES)}, not {which.state[:40]!r}")
     if which.conversation is not None:

@@ -11,13 +11,13 @@ from functools import partial
 
 from recado.chat.errors import ChatError
 from recado.chat.event import CONVERSATION_ERASED, MEMBER_ADDED, MEMBER_REMOVED, Committed
-from recado.ports import Membership, Store
+from recado.ports import Conversations, Membership
 
 _OF_MEMBERSHIP = frozenset({MEMBER_ADDED, MEMBER_REMOVED, CONVERSATION_ERASED})
 
 
 class MembershipCache:
-    def __init__(self, store: Store, entries_max: int) -> None:
+    def __init__(self, store: Conversations, entries_max: int) -> None:
         self._store = store
         self._entries_max = entries_max
         self._members: OrderedDict[str, frozenset[str]] = OrderedDict()

@@ -1,8 +1,9 @@
-"""A message on its way in: what a sender may send, and the checks that hold on every door."""
+"""A message on its way in: what a sender may send, and the checks that hold on every door; and who may change one."""
 
 import msgspec
 
-from recado.chat.errors import Invalid, TooLarge
+from recado.chat.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge
+from recado.chat.event import DELETED, Event
 from recado.chat.ids import check_id
 
 
@@ -55,3 +56,27 @@ def check_body(body: str, body_bytes_max: int) -> None:
         raise TooLarge(f"a message's body may have {body_bytes_max} bytes of UTF-8, not {size}")
     if "\x00" in body:
         raise Invalid("a message's body must not hold the character U+0000")
+
+
+def message_at(seq: int, entry: Event | None) -> Event:
+    """The entry that a log has there, if it can be changed. Raises NotFound if it has none, Conflict for an event."""
+    if entry is None:
+        raise NotFound(f"there is no message {seq} in this conversation")
+    if entry.id is None:
+        raise Conflict(f"the event {seq} is no message: it cannot be changed")
+    return entry
+
+
+def check_change(message: Event, body: str | None, by: str | None, changeable_since: int) -> bool:
+    """Whether there is anything to change if the message is to have another body, or none. The host itself (None) may
+    change every message; a user its own, if it was sent at `changeable_since` or later. Raises Forbidden, and Conflict
+    if its body is gone already."""
+    if by is not None and message.sender != by:
+        raise Forbidden(f"the message {message.seq} is not yours: a sender may change its own messages")
+    if body == message.body:  # also None, when its body is gone
+        return False
+    if message.type == DELETED:
+        raise Conflict(f"the message {message.seq} is deleted: it takes no other body")
+    if by is not None and message.at < changeable_since:
+        raise Forbidden(f"the message {message.seq} is too old to be changed by its sender")
+    return True

@@ -1,5 +1,5 @@
-"""What users and the host say of people: what they are called, what they do not want to hear of, which pages they have
-open, and where they want to be called. Actions, as in `actions`.
+"""What users and the host say of people: their display names, what they do not want to be notified of, which pages
+they have open, and where they want to be notified. Actions, as in `actions`.
 """
 
 from recado.chat.actions import Chat, take_signal
@@ -7,12 +7,12 @@ from recado.chat.errors import Conflict, Invalid
 from recado.chat.ids import check_id
 from recado.chat.name import check_name
 from recado.chat.principal import Principal
-from recado.chat.subscription import check_subscription
+from recado.chat.push_subscription import check_named, check_subscription
 from recado.ports import PushSubscription
 
 
 async def name_user(chat: Chat, principal: Principal, user: str, name: str | None) -> None:
-    """Host only: what the user is called, None for nothing but its id. Raises Forbidden, Invalid, TooLarge."""
+    """Host only: the user's display name, None for nothing but its id. Raises Forbidden, Invalid, TooLarge."""
     principal.require_host()
     check_id(user, "user id")
     if name is not None:
@@ -21,7 +21,7 @@ async def name_user(chat: Chat, principal: Principal, user: str, name: str | Non
 
 
 async def mute(chat: Chat, principal: Principal, conversation: str, *, muted: bool) -> None:
-    """Whether the caller wants to be called for this conversation. Raises NotFound."""
+    """Whether the caller wants no notifications of this conversation. Raises NotFound."""
     check_id(conversation, "conversation id")
     await chat.store.set_muted(conversation, principal.require_user(), muted)
 
@@ -43,18 +43,21 @@ async def leave_page(chat: Chat, principal: Principal, page: str) -> None:
 
 
 async def subscribe(chat: Chat, principal: Principal, endpoint: str, p256dh: str, auth: str) -> bool:
-    """Call the caller there; True if that is new. Raises Conflict if nobody is called here, Invalid, TooLarge."""
+    """Notify the caller there; True if that is new. Raises Conflict if nobody is notified here, Invalid, TooLarge,
+    RateLimited."""
     user = principal.require_user()
     if chat.push_terms is None:
-        raise Conflict("this server does not call anybody: it has no RECADO_PUSH_KEY")
+        raise Conflict("this server notifies nobody: it has no RECADO_PUSH_KEY")
     subscription = check_subscription(PushSubscription(endpoint, p256dh, auth), chat.push_terms, chat.limits)
+    take_signal(chat, user)
     most = chat.limits.push_subscriptions_per_user_max
     return await chat.store.put_push_subscription(user, subscription, chat.now_ms(), most)
 
 
 async def unsubscribe(chat: Chat, principal: Principal, endpoint: str | None) -> None:
-    """Do not call the caller there any more; nothing if it is not called there."""
+    """Do not notify the caller there any more; nothing if it is not notified there. Raises Invalid."""
     user = principal.require_user()
     if endpoint is None:
         raise Invalid("name the subscription's endpoint in the query")
+    check_named(endpoint)
     await chat.store.delete_push_subscription(user, endpoint)

@@ -14,7 +14,7 @@ class ChatLimits:
     metadata_bytes_max: int
     """A conversation's metadata, in bytes of JSON."""
     name_bytes_max: int
-    """What a user is called, in bytes of UTF-8."""
+    """A user's display name, in bytes of UTF-8."""
     page_max: int
     """Events, or conversations, in one answer."""
     page_default: int

@@ -45,7 +45,7 @@ class _Ending(NamedTuple):
 
 class Presence:
     """`announced` and `dropped` count what was told to conversations, and what was not because too much waited. With
-    `tells_all`, also members are told who are not connected here: the broker knows where they are."""
+    `is_broker_shared`, also members are told who are not connected here: the broker knows where they are."""
 
     def __init__(
         self,
@@ -55,6 +55,8 @@ class Presence:
         limits: ChatLimits,
         now_ms: Callable[[], int],
         timers: Timers,
+        *,
+        is_broker_shared: bool = False,
     ) -> None:
         self._store = store
         self._broker = broker
@@ -62,7 +64,7 @@ class Presence:
         self._limits = limits
         self._now_ms = now_ms
         self._timers = timers
-        self.tells_all = False
+        self._is_broker_shared = is_broker_shared
         self._connections: dict[str, int] = {}
         self._pages: OrderedDict[tuple[str, str], _Ending] = OrderedDict()  # by `due`, as the one below
         self._pages_of: dict[str, dict[str, None]] = {}  # in the same order
@@ -258,7 +260,7 @@ class Presence:
                 await asyncio.sleep(0)
 
     def _who_can_hear(self, members: frozenset[str]) -> frozenset[str]:
-        return members if self.tells_all else frozenset(each for each in members if each in self._connections)
+        return members if self._is_broker_shared else frozenset(each for each in members if each in self._connections)
 
     def close(self) -> None:
         """Tell nobody any more: the server stops, and everybody goes."""

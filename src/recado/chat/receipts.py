@@ -13,7 +13,7 @@ from recado.chat.errors import Unavailable
 from recado.chat.event import delivered_signal, is_sent_by, read_signal
 from recado.chat.membership import MembershipCache
 from recado.chat.policy import ChatLimits
-from recado.ports import Broker, Delivered, DeliveredMark, ReadMark, Store
+from recado.ports import Broker, Conversations, Delivered, DeliveredMark, ReadMark
 
 _log = logging.getLogger(__name__)
 _Key = tuple[str, str]  # conversation, user
@@ -23,7 +23,7 @@ _Cursor = tuple[_Key, int]
 class Receipts:
     """Delivered cursors. `coalesced` and `dropped` count acknowledgements, `stored` the cursors that were written."""
 
-    def __init__(self, store: Store, broker: Broker, members: MembershipCache, limits: ChatLimits) -> None:
+    def __init__(self, store: Conversations, broker: Broker, members: MembershipCache, limits: ChatLimits) -> None:
         self._store = store
         self._broker = broker
         self._members = members
@@ -130,7 +130,7 @@ class Receipts:
 class ReadMarks:
     """Read cursors: one write at a time for each member, the highest of those who wait being next."""
 
-    def __init__(self, store: Store, broker: Broker, members: MembershipCache, limits: ChatLimits) -> None:
+    def __init__(self, store: Conversations, broker: Broker, members: MembershipCache, limits: ChatLimits) -> None:
         self._store = store
         self._broker = broker
         self._members = members
@@ -139,7 +139,7 @@ class ReadMarks:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def mark(self, conversation: str, user: str, seq: int) -> ReadMark:
-        """Move the cursor to `seq` at least, and tell the members. Raises as `Store.mark_read`."""
+        """Move the cursor to `seq` at least, and tell the members. Raises as `Conversations.mark_read`."""
         key = (conversation, user)
         wanted = self._wanted.get(key)
         loop = asyncio.get_running_loop()

@@ -6,7 +6,6 @@ event is accepted at its `at`, to the millisecond, by the clock of the process t
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -46,10 +45,6 @@ class Tracer(Protocol):
         """Times are ms since the epoch. The span `COMMIT` is the parent of the others."""
 
 
-def _wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 COMMIT, PUBLISH, DELIVER = "commit", "publish", "deliver"
 
 
@@ -57,7 +52,7 @@ class Stages:
     """`accepted` are the messages that were given to the store. An event is published when its broker has it: the one
     in this process when it was written to who is connected, another one when it has acknowledged every recipient's."""
 
-    def __init__(self, now_ms: Callable[[], int] = _wall_clock_ms, tracer: Tracer | None = None) -> None:
+    def __init__(self, now_ms: Callable[[], int], tracer: Tracer | None = None) -> None:
         self.now_ms = now_ms
         self.tracer = tracer
         self.accepted = 0

@@ -4,7 +4,7 @@ A handler does one chat action and says how its result looks; everything before 
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from recado.http.answer import JSON_HEADERS, Answer
@@ -37,5 +37,5 @@ class Call(Generic[B]):
     body: type[B] | None
     answers: Mapping[int, Any]
     query: tuple[Parameter, ...] = ()
-    errors: tuple[str, ...] = field(default=())
+    errors: tuple[str, ...] = ()
     streams: bool = False

@@ -3,10 +3,7 @@ be served without being described.
 """
 
 from contextlib import suppress
-from ipaddress import ip_address
 from typing import Any
-
-from starlette.types import Scope
 
 from recado.chat import actions
 from recado.chat.conversation import ConversationView
@@ -16,9 +13,10 @@ from recado.chat.ids import check_id
 from recado.http import metrics
 from recado.http.admin import ADMIN_CALLS
 from recado.http.answer import Answer, json_answer
-from recado.http.asked import Asked, Parameter, identify, read_headers
+from recado.http.asked import Asked, Parameter
 from recado.http.call import JSON_TEXT, NO_CONTENT, PLAIN_TEXT, Call
 from recado.http.context import Door
+from recado.http.metrics_access import check_may_read_metrics
 from recado.http.people import PEOPLE_CALLS
 from recado.http.polling import poll_all, poll_conversation
 from recado.http.session import session_answer
@@ -39,8 +37,6 @@ from recado.http.shapes import (
     TokenBody,
 )
 from recado.http.streaming import EventStream, wants_stream
-
-FORWARDING_HEADERS = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"})
 
 
 async def send_message(door: Door, asked: Asked[MessageBody]) -> Answer:
@@ -169,22 +165,10 @@ async def get_readiness(door: Door, _asked: Asked[None]) -> Answer:
 
 
 async def get_metrics(door: Door, asked: Asked[None]) -> Answer:
-    if not (door.settings.public_url is None and _is_local(asked.scope)):
-        principal, _ = identify(door.access, read_headers(asked.scope))
-        principal.require_host()
+    check_may_read_metrics(door.access, asked.scope, is_behind_proxy=door.settings.public_url is not None)
     with suppress(Unavailable):  # what this process counts is there without it
         metrics.show_jobs(await door.chat.store.count_jobs(), door.chat.now_ms())
     return metrics.render()
-
-
-def _is_local(scope: Scope) -> bool:
-    """True if the request was made on this machine and not handed on by a proxy."""
-    if any(name in FORWARDING_HEADERS for name, _ in scope["headers"]):
-        return False
-    try:
-        return ip_address((scope.get("client") or ("", 0))[0]).is_loopback
-    except ValueError:
-        return False
 
 
 async def get_openapi(door: Door, _asked: Asked[None]) -> Answer:

@@ -1,4 +1,4 @@
-"""The calls about people: names, muting, the pages that they have open, and where they want to be called."""
+"""The calls about people: display names, muting, the pages that they have open, and where they want to be notified."""
 
 from typing import Any
 
@@ -70,7 +70,7 @@ PEOPLE_CALLS: tuple[Call[Any], ...] = (
         "PUT",
         "/v1/users/{user}",
         "putUser",
-        "Say what a user is called; null takes the name back.",
+        "Give a user a display name; null takes it back.",
         "host",
         put_user,
         UserBody,
@@ -80,7 +80,7 @@ PEOPLE_CALLS: tuple[Call[Any], ...] = (
         "PUT",
         _MUTE,
         "putMute",
-        "Do not call the caller for this conversation any more.",
+        "Do not notify the caller of this conversation any more.",
         "member",
         put_mute,
         None,
@@ -90,7 +90,7 @@ PEOPLE_CALLS: tuple[Call[Any], ...] = (
         "DELETE",
         _MUTE,
         "deleteMute",
-        "Call the caller for this conversation again.",
+        "Notify the caller of this conversation again.",
         "member",
         delete_mute,
         None,
@@ -132,7 +132,7 @@ PEOPLE_CALLS: tuple[Call[Any], ...] = (
         "PUT",
         _SUBSCRIPTIONS,
         "putSubscription",
-        "Call the caller at this browser when there is a message and nobody looks.",
+        "Notify the caller at this browser of messages that it is not looking at.",
         "member",
         put_subscription,
         SubscriptionBody,
@@ -143,7 +143,7 @@ PEOPLE_CALLS: tuple[Call[Any], ...] = (
         "DELETE",
         _SUBSCRIPTIONS,
         "deleteSubscription",
-        "Do not call there any more.",
+        "Do not notify the caller there any more.",
         "member",
         delete_subscription,
         None,

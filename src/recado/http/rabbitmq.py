@@ -1,5 +1,5 @@
 """What a RabbitMQ asks of Recado about the users of its MQTT plugins (`rabbitmq_auth_backend_http`): four paths that
-take a form by POST and answer `allow` or `deny`. docs/brokers.md has the other side.
+take a form by POST and answer `allow` or `deny`. docs/external-brokers.md has the other side.
 
 A user may do one thing: read `u/<itself>/#`. RabbitMQ keeps a session's messages in a queue named by the client id,
 and gives it to whoever comes with that id. So a client id has its user's name in front: without that, a user could

@@ -2,7 +2,7 @@
 
 With a public URL the proxy in front carries everything under that one address. Without one, the address is what the
 client itself used: the request's Host, whose form is checked so that it cannot carry anything else into the answer.
-With a broker of its own, MQTT's addresses are those that the operator has set, and its users are that broker's.
+With an external broker, MQTT's addresses are those that the operator has set, and its users are that broker's.
 """
 
 import re
@@ -48,7 +48,7 @@ async def _at_broker(broker: ClientBroker, user: str, token: str) -> MqttAnswer:
 
 
 def broker_topics(user: str) -> Topics:
-    """At a broker of its own every user has topics of its own, which it only reads (DESIGN §4)."""
+    """At an external broker every user has topics of its own, which it only reads (DESIGN §4)."""
     events = f"u/{user}/c/{{conversation}}"
     return Topics(subscribe=[f"u/{user}/#"], events=events, live=f"{events}/live", send=None)
 

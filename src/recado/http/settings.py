@@ -20,7 +20,7 @@ class Access(Protocol):
 
 
 class UserLogins(Protocol):
-    """How the users of a broker of its own are let in there."""
+    """How the users of an external broker are let in there."""
 
     async def login(self, user: str, token: str) -> tuple[str, str]:
         """The user name and the password of CONNECT; `token` is what the user has presented. Raises Unavailable."""
@@ -28,7 +28,7 @@ class UserLogins(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ClientBroker:
-    """A broker of its own, as clients reach it: the addresses of its nodes, or of what is before them; maybe none."""
+    """An external broker, as clients reach it: the addresses of its nodes, or of what is before them; maybe none."""
 
     ws_urls: tuple[str, ...]
     tcp_urls: tuple[str, ...]

@@ -59,7 +59,7 @@ class ReadBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UserBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a user is called; null for nothing but its id."""
+    """A user's display name; null for nothing but its id."""
 
     name: Annotated[str | None, Meta(extra_json_schema={"minLength": 1, "examples": ["Ana Souza"]})]
 

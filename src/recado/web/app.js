@@ -52,7 +52,7 @@ function start(tokens) {
   byId("sign-out", HTMLButtonElement).hidden = tokens !== pasted;
   const storage = allowed(() => localStorage);
   const client = new ConversationClient({ baseUrl, tokens, storage, tabStorage: allowed(() => sessionStorage) });
-  const notifications = new Notifications(client.api, thisBrowser(baseUrl), changed);
+  const notifications = new Notifications(client.api, thisBrowser(baseUrl, router.demoCode), changed);
   const [list, view] = [new ConversationList(client, router), new ConversationView(client)];
   running = { client, list, view, notifications, bar: new NotificationBar(notifications) };
   client.onChange(changed);

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * The best link where MQTT comes from a broker of its own: what happens comes over MQTT, under topics that only this
+ * The best link where MQTT comes from an external broker: what happens comes over MQTT, under topics that only this
  * user reads, and everything goes up over HTTP.
  *
  * That broker keeps nothing for the page and knows no `after`: what came before the subscription, or was lost on the

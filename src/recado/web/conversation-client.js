@@ -9,6 +9,7 @@
  * over HTTP, and shows when its event is back.
  */
 
+import { ConversationFinder } from "./conversation-finder.js";
 import { ConversationLog } from "./conversation-log.js";
 import { ApiError, HttpApi, SignedOut } from "./http-api.js";
 import { LinkKeeper } from "./link-keeper.js";
@@ -61,8 +62,6 @@ export class ConversationClient {
     this.listed = new Promise((resolve) => (this.listIsHere = resolve));
     /** @type {Set<(change: Change) => void>} */
     this.listeners = new Set();
-    /** @type {Map<string, ChatEvent[]>} events of conversations that are still being looked up */
-    this.early = new Map();
     /** @type {Set<string>} conversations that the current connection brings without a hole */
     this.following = new Set();
     /** @type {Set<string>} conversations that were known when it was made */
@@ -72,6 +71,12 @@ export class ConversationClient {
     /** @type {string | null} the conversation on the screen */
     this.opened = null;
     this.listReader = new ListReader(this.api, (page) => this.absorbPage(page));
+    this.finder = new ConversationFinder(this.api, {
+      isKnown: (id) => this.conversations.has(id),
+      listRead: async () => void (await this.listReader.reading?.catch(() => {})),
+      onFound: (summary) => this.found(summary),
+      onFailed: (error) => (error instanceof SignedOut ? this.keeper.signOut(error) : this.keeper.drop()),
+    });
     this.reader = new LogReader(this.api, {
       onEvents: (events) => this.confirm(events),
       onChange: (id) => this.changed(id),
@@ -184,7 +189,7 @@ export class ConversationClient {
     await this.listed;
     const known = this.conversations.get(id);
     const isUpToDate = known !== undefined && (known.removed || this.viewed.has(id));
-    if (!isUpToDate && !(await this.lookUp(id))) {
+    if (!isUpToDate && !(await this.finder.find(id))) {
       if (known) this.markRemoved(known);
       return known !== undefined;
     }
@@ -364,8 +369,7 @@ export class ConversationClient {
     }
     const log = new ConversationLog(summary, this.me);
     this.conversations.set(log.id, log);
-    for (const event of this.early.get(log.id) ?? []) this.take(log, event);
-    this.early.delete(log.id);
+    for (const event of this.finder.takeEarly(log.id)) this.take(log, event);
     return log;
   }
 
@@ -387,7 +391,7 @@ export class ConversationClient {
     if (typeof event.seq !== "number") return;
     const log = this.conversations.get(id);
     if (log) this.take(log, event);
-    else void this.learn(id, event);
+    else void this.finder.receive(id, event);
   }
 
   /**
@@ -469,41 +473,11 @@ export class ConversationClient {
     this.emit({ kind: "list" });
   }
 
-  /**
-   * An event of a conversation that the page has not heard of: the user was added to it.
-   *
-   * @param {string} id
-   * @param {ChatEvent} event
-   */
-  async learn(id, event) {
-    const waiting = this.early.get(id);
-    if (waiting) return void waiting.push(event);
-    this.early.set(id, [event]);
-    await this.listReader.reading?.catch(() => {});
-    if (this.conversations.has(id)) return;
-    try {
-      await this.lookUp(id);
-    } catch (error) {
-      if (error instanceof SignedOut) this.keeper.signOut(error);
-      else this.keeper.drop();
-    }
-    this.early.delete(id);
-  }
-
-  /**
-   * @param {string} id
-   * @returns {Promise<boolean>}
-   */
-  async lookUp(id) {
-    try {
-      this.absorb(await this.api.conversation(id));
-      this.following.add(id);
-    } catch (error) {
-      if (error instanceof ApiError && [400, 404].includes(error.status)) return false;
-      throw error;
-    }
+  /** @param {Conversation} summary */
+  found(summary) {
+    this.absorb(summary);
+    this.following.add(summary.id);
     this.emit({ kind: "list" });
-    return true;
   }
 
   /** @param {Change} change */

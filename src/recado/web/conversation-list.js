@@ -21,7 +21,7 @@ const STEPS = new Map([
 
 /**
  * @param {string | null} user null is the host
- * @param {string} name what the user is called
+ * @param {string} name the user's display name, or its id
  * @returns {HTMLElement}
  */
 export function avatar(user, name) {
@@ -82,7 +82,7 @@ export class ConversationList {
     const { people } = this.client;
     const shown = [
       titleOf(summary, people),
-      snippetOf(summary.last_event, people),
+      snippetOf(summary, people),
       summary.unread_count,
       summary.muted,
       typists,
@@ -137,7 +137,7 @@ export class ConversationList {
    */
   textFor({ summary }, typing, failedBody) {
     const { people } = this.client;
-    const snippet = element("span", { class: "snippet", dir: "auto" }, snippetOf(summary.last_event, people));
+    const snippet = element("span", { class: "snippet", dir: "auto" }, snippetOf(summary, people));
     if (failedBody !== undefined) snippet.replaceChildren(TEXTS.notSentSnippet(failedBody));
     else if (typing) snippet.replaceChildren(TEXTS.typingShort);
     snippet.classList.toggle("snippet-failed", failedBody !== undefined);

@@ -9,6 +9,7 @@ import { TEXTS } from "./texts.js";
 
 const DAY_MS = 86_400_000;
 const NAMES_SHOWN = 4;
+const SHORT_NAME_LETTERS_MAX = 12; // of a line of the list it leaves more than half to the message
 const LINK = /https?:\/\/[^\s<>"'`]+/g;
 const TRAILING_PUNCTUATION = /[.,;:!?)\]}]+$/;
 
@@ -107,14 +108,30 @@ export function systemText(event, people) {
   return event.subject ? TEXTS.subjectChanged(event.subject) : TEXTS.detailsChanged;
 }
 
-/** @param {ChatEvent | null} event @param {People} people */
-export function snippetOf(event, people) {
+/**
+ * The line of the list for what came last. Between two, what is not the user's own is the other's: it goes without a
+ * name.
+ *
+ * @param {Conversation} conversation
+ * @param {People} people
+ */
+export function snippetOf(conversation, people) {
+  const event = conversation.last_event;
   if (event === null) return TEXTS.noMessages;
-  const name = people.called(event.from);
+  const others = othersIn(conversation, people.me);
+  const isOnlyOther = others.length === 1 && others[0] === event.from;
+  const name = event.from === null ? people.called(null) : shortName(people.called(event.from));
   if (event.type === "deleted") return isTombstone(event) ? TEXTS.deleted : TEXTS.deletedOne(name);
   if (event.type === "edited") return TEXTS.editedOne(name, event.body);
   if (event.type !== undefined) return systemText(event, people);
-  return TEXTS.snippet(name, event.body ?? "");
+  return isOnlyOther ? (event.body ?? "") : TEXTS.snippet(name, event.body ?? "");
+}
+
+/** The first word of a name, or as much of it as there is room for. @param {string} name */
+export function shortName(name) {
+  const letters = Array.from(name.trim().split(/\s+/)[0] ?? "");
+  if (letters.length <= SHORT_NAME_LETTERS_MAX) return letters.join("");
+  return `${letters.slice(0, SHORT_NAME_LETTERS_MAX - 1).join("")}…`;
 }
 
 /**

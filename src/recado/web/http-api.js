@@ -37,7 +37,7 @@ const NOT_THE_SERVERS = ["unreachable", "unreadable"];
  * @property {number} unread_count
  * @property {number} active_at
  * @property {string[]} [online] the members who are there now; absent above the server's `receipt_members_max`
- * @property {Record<string, string>} [names] what members are called, where the host has said so
+ * @property {Record<string, string>} [names] the display names that the host has given members
  * @property {boolean} [muted] whether the user is not to be notified of it
  *
  * @typedef {object} Session
@@ -46,7 +46,7 @@ const NOT_THE_SERVERS = ["unreachable", "unreadable"];
  * @property {string} http_url
  * @property {{ws_url: string | null, username: string, password: string,
  *   topics: {subscribe: string[], events: string, live: string, send: string | null}}} mqtt `send` is null where MQTT
- *   comes from a broker of its own, which clients only read
+ *   comes from an external broker, which clients only read
  *
  * @typedef {object} TokenSource where the user's token comes from
  * @property {(renew: boolean) => Promise<string>} token `renew` if the last one was refused; rejects with `SignedOut`

@@ -1,7 +1,7 @@
 // @ts-check
 /**
  * Tells the server over HTTP that this page is open, and whether it is on the screen: every so often, and at once when
- * that changes. By it a user of a broker of its own is online, and no notification comes to who is looking.
+ * that changes. By it a user of an external broker is online, and no notification comes to who is looking.
  *
  * One report at a time, so that an older one never overtakes a newer. What fails is said again at the next turn. A page
  * that is left says so in a call that outlives it; one that comes back from the browser's cache begins anew.
@@ -18,7 +18,7 @@ export class PagePresence {
    * @param {HttpApi} api
    * @param {string} page an id of this page's own
    * @param {() => boolean} isVisible
-   * @param {(error: SignedOut) => void} onSignedOut a broker of its own goes on with a token that has ended: this does not
+   * @param {(error: SignedOut) => void} onSignedOut an external broker goes on with a token that has ended: this does not
    */
   constructor(api, page, isVisible, onSignedOut) {
     this.api = api;

@@ -1,5 +1,5 @@
 // @ts-check
-/** What people are called on the page: by the name that the host gave them, else by their id. Pure. */
+/** What people are called on the page: by their display name, which the host gives, else by their id. Pure. */
 
 import { TEXTS } from "./texts.js";
 

@@ -14,7 +14,7 @@
  * @property {string | null} subject
  * @property {number} seq
  * @property {string} from
- * @property {string} name what the sender is called
+ * @property {string} name the sender's display name, or its id
  * @property {string} body
  * @property {number} at ms since the epoch
  *
@@ -54,7 +54,7 @@ async function open({ notification }) {
   await page.focus();
 }
 
-/** Where a page that is opened anew begins: as the one did from which notifications were switched on. */
+/** Where a page that is opened anew begins: signed in as the last one was, if that was by a demo link. */
 async function fragmentWith(/** @type {string} */ conversation) {
   const kept = await caches.match("start");
   const fragment = new URLSearchParams(kept ? await kept.text() : "");

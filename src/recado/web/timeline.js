@@ -26,13 +26,13 @@ const GROUP_MS_MAX = 5 * 60_000;
  * @property {string} id
  * @property {number} [seq] absent until the server's event is here
  * @property {string | null} from
- * @property {string} name what the sender is called
+ * @property {string} name the sender's display name, or its id
  * @property {string} body
  * @property {number} at
  * @property {boolean} own
  * @property {OutboxStatus} status
  * @property {ReceiptState} [receipt] of an own message that is stored, where receipts are told
- * @property {string[]} [seenBy] what the others are called who have read it, if only some have
+ * @property {string[]} [seenBy] the names of the others who have read it, if only some have
  * @property {number} [editedAt]
  * @property {boolean} [deleted] only its place is left
  * @property {number} [reasonCode]

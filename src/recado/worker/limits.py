@@ -29,3 +29,23 @@ class WorkerLimits:
     """After so long without a sign, the store is asked when the next job is due."""
     worker_drain_s: int
     """How long the jobs that are running have to end when the worker stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class PushLimits:
+    push_body_bytes_max: int
+    """A message's body in a notice, in bytes of UTF-8; what is longer is cut."""
+    push_wait_s: int
+    """How long a job waits for push services to answer; the calls go on without it."""
+    push_user_calls_max: int
+    """Calls to push services that are under way for one user."""
+    push_rest_s: int
+    """From a notice that failed to the next one to the same subscription, whatever the message."""
+    push_refused_rest_s: int
+    """From a notice that was refused to the next one to the same subscription."""
+    push_patience_s: int
+    """How long a message waits for a user's subscriptions that fail; then each is tried once in so long."""
+    push_failing_max: int
+    """Subscriptions that are known to fail, and users whose they are."""
+    push_jobs_remembered_max: int
+    """Jobs that are to be retried, of which it is remembered who has been notified."""

@@ -3,7 +3,7 @@
 from prometheus_client import Counter, Gauge, Histogram
 
 DONE, FAILED, DEAD, RELEASED = OUTCOMES = ("done", "failed", "dead", "released")
-JOBS = Counter("recado_jobs", "Claimed jobs, by what became of them.", ["sink", "outcome"])
+CLAIMED = Counter("recado_jobs", "Claimed jobs, by what became of them.", ["sink", "outcome"])
 RUNNING = Gauge("recado_jobs_running", "Conversations that this process's worker is at.", ["sink"])
 SECONDS = Histogram(
     "recado_job_seconds",
@@ -18,4 +18,4 @@ def show_from_the_start(sink: str) -> None:
     RUNNING.labels(sink)
     SECONDS.labels(sink)
     for outcome in OUTCOMES:
-        JOBS.labels(sink, outcome)
+        CLAIMED.labels(sink, outcome)

@@ -13,10 +13,10 @@ from typing import Any
 import structlog
 
 from recado.chat.errors import Unavailable
-from recado.ports import Claim, Queue, SinkHandler, Wanted
+from recado.ports import Claim, LaneKey, Queue, SinkHandler, Wanted
 from recado.worker import metrics
 from recado.worker.backoff import delay_ms
-from recado.worker.lane import Lane, LeaseOver, Surroundings
+from recado.worker.lane import Lane, LaneContext, LeaseOver
 
 log = structlog.get_logger("recado.worker")
 _STORE_RETRY_S = 0.5
@@ -26,18 +26,17 @@ class SinkJobs:
     """`on_busy` is called when there is something whose lease, or whose message, has to be kept."""
 
     def __init__(
-        self, sink: str, handler: SinkHandler, queue: Queue, around: Surroundings, on_busy: Callable[[], None]
+        self, sink: str, handler: SinkHandler, queue: Queue, context: LaneContext, on_busy: Callable[[], None]
     ) -> None:
         self.lanes: dict[str, Lane] = {}
         self.named: dict[str, None] = {}  # conversations, in the order in which the queue named them
         self.tasks: set[asyncio.Task[None]] = set()
         self._ends: dict[str, asyncio.Task[None]] = {}  # of the lanes
-        self.is_store_away = False
         self._sink = sink
         self._handler = handler
         self._queue = queue
-        self._around = around
-        self._limits = around.limits
+        self._context = context
+        self._limits = context.limits
         self._on_busy = on_busy
         self._loop = asyncio.get_running_loop()
         self._may_be_more = False
@@ -59,7 +58,7 @@ class SinkJobs:
                 self.named[conversation] = None
                 self._on_busy()
             else:
-                self._queue.done((self._sink, conversation), self._limits.job_backoff_ms)
+                self._queue.done(LaneKey(self._sink, conversation), self._limits.job_backoff_ms)
         self._look()
 
     def stop(self) -> None:
@@ -81,10 +80,8 @@ class SinkJobs:
                     self._may_be_more = False
                 try:
                     await self._claim(wanted)
-                    self.is_store_away = False
                 except Exception as error:  # a worker that gives up looking would be a silent one
-                    self.is_store_away = isinstance(error, Unavailable)
-                    if not self.is_store_away:
+                    if not isinstance(error, Unavailable):
                         log.exception("claim_failed", sink=self._sink, error=type(error).__name__)
                     self._may_be_more = self._may_be_more or wanted.only is None
                     await asyncio.sleep(_STORE_RETRY_S)
@@ -99,16 +96,16 @@ class SinkJobs:
             return None
         only = None
         if not self._may_be_more:
-            only = [(self._sink, conversation) for conversation in list(self.named)[:room]]
-        now, lease_ms = self._around.now_ms(), limits.job_lease_s * 1000
+            only = [LaneKey(self._sink, conversation) for conversation in list(self.named)[:room]]
+        now, lease_ms = self._context.now_ms(), limits.job_lease_s * 1000
         return Wanted([self._sink], now, lease_ms, room, limits.lane_jobs_max, only)
 
     async def _claim(self, wanted: Wanted) -> None:
         lease_until = self._loop.time() + self._limits.job_lease_s
-        claims = await self._around.store.claim_jobs(wanted)
+        claims = await self._context.store.claim_jobs(wanted)
         if self._stopping:
             with suppress(Unavailable):
-                await self._around.store.release_claims(claims)
+                await self._context.store.release_claims(claims)
             return
         lanes = {each: list(group) for each, group in groupby(claims, key=lambda claim: claim.job.conversation)}
         if wanted.only is None:
@@ -122,14 +119,14 @@ class SinkJobs:
 
     async def _tell_of_nothing(self, conversation: str) -> None:
         """There is no job, or one that is not due, or that another worker has: if that one dies, somebody must look."""
-        due_at = await self._around.store.lane_due_at(self._sink, conversation)
-        wait_ms = None if due_at is None else max(due_at - self._around.now_ms(), self._limits.job_recheck_ms)
+        due_at = await self._context.store.lane_due_at(self._sink, conversation)
+        wait_ms = None if due_at is None else max(due_at - self._context.now_ms(), self._limits.job_recheck_ms)
         del self.named[conversation]
-        self._queue.done((self._sink, conversation), wait_ms)
+        self._queue.done(LaneKey(self._sink, conversation), wait_ms)
 
     def _begin(self, conversation: str, claims: list[Claim], lease_until: float, is_named: bool) -> None:
         before = self._ends.get(conversation)
-        lane = self.lanes[conversation] = Lane(self._handler, claims, lease_until, is_named, self._around)
+        lane = self.lanes[conversation] = Lane(self._handler, claims, lease_until, is_named, self._context)
         self._ends[conversation] = self._spawn(self._run(lane, before))
         self._on_busy()
 
@@ -153,7 +150,7 @@ class SinkJobs:
         if due_in_ms is None and lane.is_named:
             self.named[lane.conversation] = None  # there may be more, of which the queue tells no more
         else:
-            self._queue.done((self._sink, lane.conversation), due_in_ms)
+            self._queue.done(LaneKey(self._sink, lane.conversation), due_in_ms)
         self._may_be_more = self._may_be_more or not lane.is_named
         self._look()
 
@@ -170,7 +167,7 @@ class SinkJobs:
             wait_ms = min(delay_ms(failures, None, self._limits), self._limits.sink_pause_ms_max)
             self._pause = self._pause or self._loop.call_later(wait_ms / 1000, self._go_on)
         elif was_failing and not self._is_failing():
-            log.warning("sink_takes_jobs_again", sink=self._sink)
+            log.info("sink_takes_jobs_again", sink=self._sink)
 
     def _is_failing(self) -> bool:
         return self._failures >= self._limits.sink_lanes_max

@@ -13,10 +13,10 @@ import structlog
 
 from recado.chat.errors import Unavailable
 from recado.chat.stages import Tracer
-from recado.ports import Queue, SinkHandler, Store
-from recado.worker.lane import Lane, Surroundings
+from recado.grouping import Grouping
+from recado.ports import Jobs, LaneKey, Queue, SinkHandler
+from recado.worker.lane import Lane, LaneContext
 from recado.worker.limits import WorkerLimits
-from recado.worker.settling import Settling
 from recado.worker.sink import SinkJobs
 
 log = structlog.get_logger("recado.worker")
@@ -29,7 +29,7 @@ class Worker:
 
     def __init__(
         self,
-        store: Store,
+        store: Jobs,
         queue: Queue,
         handlers: Mapping[str, SinkHandler],
         limits: WorkerLimits,
@@ -41,9 +41,10 @@ class Worker:
         self._limits = limits
         self._now_ms = now_ms
         self._loop = asyncio.get_running_loop()
-        around = Surroundings(store, limits, now_ms, Settling(store).settle, tracer)
+        settling = Grouping(store.settle_jobs, limits.sink_lanes_max * len(handlers))  # all lanes at once
+        context = LaneContext(store, limits, now_ms, settling.put, tracer)
         self._sinks = {
-            name: SinkJobs(name, handler, queue, around, self._keep_leases) for name, handler in handlers.items()
+            name: SinkJobs(name, handler, queue, context, self._keep_leases) for name, handler in handlers.items()
         }
         self._dispatching: asyncio.Task[None] | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -59,11 +60,6 @@ class Worker:
         if self._keeping is not None:
             await _end(self._keeping)
 
-    @property
-    def is_store_away(self) -> bool:
-        """Whether the last look for jobs failed."""
-        return any(sink.is_store_away for sink in self._sinks.values())
-
     async def _dispatch(self) -> None:
         while True:
             try:
@@ -73,7 +69,7 @@ class Worker:
                     log.exception("queue_failed", error=type(error).__name__)
                 await asyncio.sleep(self._limits.job_recheck_ms / 1000)
 
-    def _look(self, lanes: Sequence[tuple[str, str]] | None) -> None:
+    def _look(self, lanes: Sequence[LaneKey] | None) -> None:
         for name, sink in self._sinks.items():
             if lanes is None:
                 sink.look_at_all()
@@ -91,9 +87,13 @@ class Worker:
             while any(sink.lanes or sink.named for sink in self._sinks.values()):
                 await asyncio.sleep(interval_s)
                 self._tell_queue()
-                with suppress(Unavailable, TimeoutError):
+                try:
                     async with asyncio.timeout(interval_s):
                         await self._extend(self._lanes())
+                except (Unavailable, TimeoutError):
+                    pass
+                except Exception as error:  # without this task every lease would end
+                    log.exception("leases_not_extended", error=type(error).__name__)
                 for lane in self._lanes():
                     if lane.lease_until - self._loop.time() < interval_s:  # at the next look it may be somebody else's
                         lane.cut()
@@ -103,7 +103,7 @@ class Worker:
     def _tell_queue(self) -> None:
         for name, sink in self._sinks.items():
             for conversation in (*sink.lanes, *sink.named):
-                self._queue.busy((name, conversation))
+                self._queue.busy(LaneKey(name, conversation))
 
     async def _extend(self, lanes: Sequence[Lane]) -> None:
         lease_s = self._limits.job_lease_s

@@ -7,10 +7,11 @@ from contextlib import ExitStack
 
 import pytest
 
+from deploy.services.child_process import running
 from tests.contracts.transports import EVERY
 from tests.contracts.transports.event_stream import KEEPALIVE_S
 from tests.contracts.transports.stage import Stage
-from tests.support.server import Server, running
+from tests.support.server import Server
 
 LIMITS = {
     "sse_keepalive_s": KEEPALIVE_S,

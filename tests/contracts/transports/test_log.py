@@ -117,7 +117,7 @@ def test_a_killed_server_goes_on_where_each_reader_was(stage_of_the_killed: Stag
     stage.server.kill()
     for reader in (by_name, of_all):
         reader.drop()
-    stage.server.restart()
+    stage.server.start()
     stage.sender(transport, ana).send(conversation, "9", "m9")
     stage.say(conversation, ana, "after the restart")
     for reader, before in zip((by_name, of_all), came, strict=True):

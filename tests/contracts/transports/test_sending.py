@@ -69,7 +69,7 @@ def test_an_id_is_remembered_by_a_server_that_was_killed(stage_of_the_killed: St
     conversation = stage.conversation(ana, bruno)
     first = stage.sender(transport, ana).send(conversation, "Chegou!", "k3x9")
     stage.server.kill()
-    stage.server.restart()
+    stage.server.start()
     again = stage.sender(transport, ana).send(conversation, "Chegou!", "k3x9")
     assert first == again == told(transport, 1)
     assert next_event(stage.following(transport, bruno, conversation, 0)) == stage.log(conversation)[0]

@@ -98,10 +98,11 @@ class EmbeddedBroker:
             if not recipients:
                 continue
             is_followed = len(recipients) <= self.chat.limits.receipt_members_max
-            publication = Publication(topic_name, payload, _QOS_MAX, event.seq, is_followed=is_followed, stamp=event.at)
-            delivered = self.server.counters.delivered
-            self.server.publish_to(publication, recipients, entry.origin)
-            published.append((entry.conversation, event, self.server.counters.delivered - delivered))
+            publication = Publication(
+                topic_name, payload, _QOS_MAX, event.seq, is_followed=is_followed, accepted_at_ms=event.at
+            )
+            sent = self.server.publish_to(publication, recipients, entry.origin)
+            published.append((entry.conversation, event, sent))
         self.chat.stages.publish(published)
 
     def _publish_last(self, topic_name: str, seq: int, payload: bytes, users: frozenset[str]) -> None:
@@ -175,7 +176,7 @@ class EmbeddedBroker:
         if isinstance(publication, Place) and publication.position is not None:
             conversation = publication.topic_name[2:]
             self.chat.receipts.delivered(session.user, conversation, publication.position, publication.start)
-            if (at := publication.stamp or accepted_at(publication.start)) is not None:
+            if (at := publication.accepted_at_ms or accepted_at(publication.start)) is not None:
                 self.chat.stages.acknowledge(conversation, publication.position, at)
 
     async def authorize_subscription(self, session: Session, subscription: SubscriptionRequest) -> ReasonCode:

@@ -1,4 +1,4 @@
-"""Who calls, as push services want to know it (RFC 8292): a key of P-256, and tokens signed with it."""
+"""Who notifies, as push services want to know it (RFC 8292): a key of P-256, and tokens signed with it."""
 
 import base64
 import secrets
@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 _KEY_BYTES = 32
+_POINT_BYTES = 65  # uncompressed (SEC 1, section 2.3.3)
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256's points (FIPS 186)
 
 
@@ -29,9 +30,18 @@ class VapidKey:
         return _encoded(number.to_bytes(_KEY_BYTES, "big"))
 
     def authorization(self, audience: str, contact: str, expires_at_s: int) -> str:
-        """The header for calls to one origin, until then: a day ahead at most (RFC 8292, section 2)."""
+        """The header for requests to one origin, until then: a day ahead at most (RFC 8292, section 2)."""
         token = jwt.encode({"aud": audience, "exp": expires_at_s, "sub": contact}, self._key, "ES256")
         return f"vapid t={token}, k={self.public}"
+
+
+def is_point(value: bytes) -> bool:
+    """Whether these bytes are a point of P-256, uncompressed, as browsers give theirs."""
+    try:
+        ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), value)
+    except ValueError:
+        return False
+    return len(value) == _POINT_BYTES
 
 
 def _encoded(value: bytes) -> str:

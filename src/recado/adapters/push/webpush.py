@@ -16,7 +16,7 @@ from prometheus_client import Counter
 from pywebpush import WebPusher  # type: ignore[import-untyped]
 
 from recado import __version__
-from recado.adapters.public_http import NotPublic, open_client, parse_retry_after
+from recado.adapters.public_http import NotPublic, open_client, retry_after_s
 from recado.adapters.push.limits import WebPushLimits
 from recado.adapters.push.vapid import VapidKey
 from recado.ports import GiveUp, PushGone, PushSubscription, TryLater
@@ -75,6 +75,9 @@ class WebPush:
         except TimeoutError:
             _ANSWERS.labels("none").inc()
             raise TryLater(f"{host} did not answer within {self._limits.push_timeout_s} s") from None
+        except ValueError:  # also UnicodeError: what is no host's name is not even looked up
+            _ANSWERS.labels("none").inc()
+            raise PushGone from None
         except (aiohttp.ClientError, OSError) as error:
             _ANSWERS.labels("none").inc()
             if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, NotPublic):
@@ -89,9 +92,8 @@ class WebPush:
         if status in _GONE:
             raise PushGone
         if status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            named_s = parse_retry_after(answer.headers.get("Retry-After", ""), self._now())
-            most_s = self._limits.push_retry_after_s_max
-            raise TryLater(f"{host} answered {status}", None if named_s is None else min(named_s, most_s))
+            wait_s = retry_after_s(answer.headers, self._now(), self._limits.push_retry_after_s_max)
+            raise TryLater(f"{host} answered {status}", wait_s)
         raise GiveUp(f"{host} answered {status}")
 
     def _authorization(self, origin: str) -> str:

@@ -8,13 +8,13 @@ import asyncio
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
-from recado.ports import Store
+from recado.ports import Jobs, LaneKey
 
 
 class EmbeddedQueue:
     """A `recado.ports.Queue`; it takes the store's `on_jobs`. Make it inside the running event loop."""
 
-    def __init__(self, store: Store, sinks: Collection[str], recheck_ms: int, now_ms: Callable[[], int]) -> None:
+    def __init__(self, store: Jobs, sinks: Collection[str], recheck_ms: int, now_ms: Callable[[], int]) -> None:
         self._store = store
         self._sinks = list(sinks)
         self._recheck_ms = recheck_ms
@@ -37,11 +37,11 @@ class EmbeddedQueue:
             await self._woken.wait()
         self._woken.clear()
 
-    def done(self, lane: tuple[str, str], due_in_ms: int | None) -> None:
+    def done(self, lane: LaneKey, due_in_ms: int | None) -> None:
         if due_in_ms is not None:
             self._wake_in(due_in_ms)
 
-    def busy(self, lane: tuple[str, str]) -> None:
+    def busy(self, lane: LaneKey) -> None:
         """Its lease says so."""
 
     async def close(self) -> None:

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from recado.adapters.sinks.capture import captured
-from recado.adapters.sinks.grouping import Grouping
 from recado.adapters.sinks.limits import SinkLimits
+from recado.grouping import Grouping
 from recado.ports import JobEvent, TryLater, Unusable
 
 _MODE = 0o600  # it has what people wrote
@@ -55,13 +55,12 @@ class CaptureFile:
         self._thread.shutdown()
         self._let_go()
 
-    async def _write(self, lines: Sequence[bytes]) -> Sequence[None]:
+    async def _write(self, lines: Sequence[bytes]) -> None:
         try:
             data = b"".join(line + b"\n" for line in lines)
             await asyncio.get_running_loop().run_in_executor(self._thread, self._append, data)
         except OSError as error:
             raise TryLater(f"capture_file cannot be written: {error.strerror or error}") from None
-        return [None] * len(lines)
 
     def _append(self, lines: bytes) -> None:
         """Have the lines on disk, all or none. Raises OSError."""

@@ -15,7 +15,7 @@ import aiohttp
 from prometheus_client import Counter
 
 from recado import __version__
-from recado.adapters.public_http import NotPublic, open_client, parse_retry_after
+from recado.adapters.public_http import NotPublic, open_client, retry_after_s
 from recado.adapters.sinks.limits import SinkLimits
 from recado.chat.event import encode_event
 from recado.ports import GiveUp, JobEvent, TryLater
@@ -62,7 +62,7 @@ class Webhook:
                 _ANSWERS.labels(str(answer.status)).inc()
                 await self._read_little(answer)
                 self._judge(answer)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:
             _ANSWERS.labels("none").inc()
             raise TryLater(self._why(error)) from None
 
@@ -87,12 +87,9 @@ class Webhook:
             raise GiveUp(f"{said}: it will not take this event")
         if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST:
             raise TryLater(f"{said}: redirects are not followed, webhook_url is to be the URL itself")
-        named_s = self._retry_after_s(answer) if answer.status in _MAY_NAME_A_TIME else None
-        raise TryLater(said, named_s)
-
-    def _retry_after_s(self, answer: aiohttp.ClientResponse) -> float | None:
-        named_s = parse_retry_after(answer.headers.get("Retry-After", ""), self._now())
-        return None if named_s is None else min(named_s, self._limits.webhook_retry_after_s_max)
+        most_s = self._limits.webhook_retry_after_s_max
+        is_asked_for = answer.status in _MAY_NAME_A_TIME
+        raise TryLater(said, retry_after_s(answer.headers, self._now(), most_s) if is_asked_for else None)
 
     def _why(self, error: Exception) -> str:
         """Without the URL, which may have a key in it."""
@@ -100,6 +97,8 @@ class Webhook:
             return f"{self._host} did not answer within {self._limits.webhook_timeout_s} s"
         if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, NotPublic):
             return f"{self._host} {error.os_error}: webhook_private would let it"
+        if isinstance(error, UnicodeError):
+            return f"{self._host} is no host's name: webhook_url must have one that can be looked up"
         return f"{self._host} could not be asked: {type(error).__name__}"
 
 

@@ -13,12 +13,11 @@ class JobNotices:
     def __init__(self, sinks: Sequence[Sink], tell: Callable[[], None]) -> None:
         self._tell = tell
         self._at_once = [sink for sink in sinks if not sink.delay_ms]
-        self._of_every_event = any(not sink.messages_only for sink in self._at_once)
         self._delay_s = min((sink.delay_ms / 1000 for sink in sinks if sink.delay_ms), default=None)
         self._timer: asyncio.TimerHandle | None = None
 
     def committed(self, committed: Sequence[Committed]) -> None:
-        if self._of_every_event or (self._at_once and any(entry.event.type is None for entry in committed)):
+        if any(sink.wants(entry.event) for sink in self._at_once for entry in committed):
             self._tell()
         if self._delay_s is not None and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._delay_s, self._due)

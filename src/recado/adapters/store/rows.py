@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from recado.chat.event import Event
+from recado.chat.event import CONVERSATION_ERASED, MEMBER_REMOVED, Event
+from recado.ports import JobEvent
 
 Row = tuple[Any, ...]
 
@@ -36,3 +37,16 @@ def event_of(row: Row) -> Event:
     own = _decode_detail(detail)
     metadata = None if own.metadata is NO_METADATA else own.metadata
     return Event(seq=seq, sender=sender, at=at, type=kind, user=own.user, subject=own.subject, metadata=metadata)
+
+
+def job_event(event: Event, members: frozenset[str]) -> JobEvent:
+    """What a job is about, with those of the members who had joined by then, and the subject of its own removal."""
+    if event.type == MEMBER_REMOVED and event.user is not None:
+        members |= {event.user}
+    return JobEvent(event, members)
+
+
+def job_events_of_erased(last_seq: int, erased_at: int, first: int, last: int) -> list[JobEvent]:
+    """What a range of an erased conversation's log still has: the event that ended it, which no row is left of."""
+    ending = Event(last_seq + 1, None, erased_at, type=CONVERSATION_ERASED)
+    return [JobEvent(ending, frozenset())] if first <= ending.seq <= last else []

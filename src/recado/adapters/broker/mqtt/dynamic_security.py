@@ -4,8 +4,11 @@ whose rights do.
 
 The password follows from RECADO_SECRET, the user and a salt that the client's record has, so every process knows it
 and none stores it. To cut a user off is to delete the client, which ends its connections; its next session makes
-another one, with another salt, and what it knew is worth nothing. The name is none that a user id can be taken for, nor
-one that an operator would choose.
+another one, with another salt, and what it knew is worth nothing. No user id contains a slash, so no user can be
+mistaken for an operator's account.
+
+What no role allows is denied. By default the plugin lets everybody receive: then who takes over another user's session,
+by its client id, would get what waits there.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from typing import Any
 
 import msgspec
 
+from recado.adapters.broker.mqtt.limits import DynamicSecurityLimits
 from recado.adapters.broker.mqtt.publisher import Publisher
 from recado.chat.errors import Unavailable
 from recado.mqtt.packets import Publish
@@ -31,7 +35,7 @@ from recado.ports import Unusable
 COMMANDS = "$CONTROL/dynamic-security/v1"
 RESPONSES = "$CONTROL/dynamic-security/v1/response"
 _TRIES = 3  # another process may make the client, or delete it, in between
-_DENIED = {"publishClientSend", "subscribe"}
+_DENIED = ("publishClientReceive", "publishClientSend", "subscribe")
 _log = logging.getLogger(__name__)
 _Answers = list[dict[str, Any]]
 
@@ -40,8 +44,9 @@ class DynamicSecurity:
     """A `Users` (see `external`). It asks for each login, as another process may have cut the user off; while the
     broker does not answer, who has had a login here gets that one again."""
 
-    def __init__(self, publisher: Publisher, secret: str) -> None:
+    def __init__(self, publisher: Publisher, secret: str, limits: DynamicSecurityLimits) -> None:
         self._publisher = publisher
+        self._limits = limits
         self._key = secret.encode()
         self._secret_name = self._digest("the name of this secret")[:8]
         self._logins: OrderedDict[str, tuple[str, str]] = OrderedDict()
@@ -54,21 +59,28 @@ class DynamicSecurity:
         publisher.on_publish = self._answered
 
     async def check(self) -> None:
-        """Whether the plugin is there and denies what it was not told to allow. A broker that is away is not asked.
-        Raises Unusable."""
+        """Have the plugin deny what it was not told to allow. A broker that is away is not asked. Raises Unusable."""
         if not self._publisher.is_connected:
             return
         try:
-            (answer,) = await self._ask({"command": "getDefaultACLAccess"})
+            if allowed := await self._allowed_by_default():
+                # mosquitto_ctrl of Mosquitto 2.0.11 cannot: it says that it did, and nothing has changed
+                acls = [{"acltype": acltype, "allow": False} for acltype in allowed]
+                await self._ask({"command": "setDefaultACLAccess", "acls": acls})
+                allowed = await self._allowed_by_default()
         except Unavailable:
             text = (
                 "does not answer commands: load its dynamic security plugin, and let the user in the URL administer it"
             )
             raise Unusable(f"the broker {self._publisher.address} {text} (recado broker-config mosquitto)") from None
-        allowed = {acl["acltype"] for acl in answer.get("data", {}).get("acls", ()) if acl["allow"]}
-        if wrong := sorted(allowed & _DENIED):
-            commands = ", ".join(f"setDefaultACLAccess {acltype} deny" for acltype in wrong)
-            raise Unusable(f"the broker {self._publisher.address} allows what no role says: {commands}")
+        if allowed:
+            text = f"allows by default, and cannot be told not to: {', '.join(allowed)}"
+            raise Unusable(f"the broker {self._publisher.address} {text}")
+
+    async def _allowed_by_default(self) -> list[str]:
+        (answer,) = await self._ask({"command": "getDefaultACLAccess"})
+        acls = answer.get("data", {}).get("acls", ())
+        return [acl["acltype"] for acl in acls if acl["allow"] and acl["acltype"] in _DENIED]
 
     async def login(self, user: str, token: str) -> tuple[str, str]:
         try:
@@ -86,7 +98,7 @@ class DynamicSecurity:
         await self._change(
             {"command": "deleteClient", "username": name},
             {"command": "deleteRole", "rolename": name},
-            fine=("Client not found", "Role not found"),
+            done_already=("Client not found", "Role not found"),
         )
 
     async def _salt(self, user: str) -> str:
@@ -117,7 +129,7 @@ class DynamicSecurity:
                 "textname": f"{salt} {self._secret_name}",
                 "roles": [{"rolename": name}],
             },
-            fine=("Role already exists", "Client already exists"),
+            done_already=("Role already exists", "Client already exists"),
         )
 
     def _password(self, user: str, salt: str) -> str:
@@ -130,15 +142,16 @@ class DynamicSecurity:
     def _remember(self, user: str, login: tuple[str, str]) -> None:
         self._logins[user] = login
         self._logins.move_to_end(user)
-        if len(self._logins) > self._publisher.limits.broker_logins_remembered_max:
+        if len(self._logins) > self._limits.broker_logins_remembered_max:
             self._logins.popitem(last=False)
 
     # Commands and their answers
 
-    async def _change(self, *commands: dict[str, Any], fine: Collection[str]) -> None:
+    async def _change(self, *commands: dict[str, Any], done_already: Collection[str]) -> None:
         """One change at a time: for each the plugin writes all its users to its file, and the broker does nothing else
-        meanwhile. Answers that are `fine` are none that failed. Raises Unavailable."""
-        if self._changes >= self._publisher.limits.broker_commands_max:
+        meanwhile. An error that is `done_already` says that a command has nothing left to do: it counts as success.
+        Raises Unavailable."""
+        if self._changes >= self._limits.broker_commands_max:
             raise Unavailable("too many sessions wait for the broker; try again")
         self._changes += 1
         try:
@@ -148,14 +161,13 @@ class DynamicSecurity:
             self._changes -= 1
         for answer in answers:
             error = answer.get("error")
-            if error is not None and error not in fine:
+            if error is not None and error not in done_already:
                 _log.error("the broker %s refused %s: %s", self._publisher.address, answer.get("command"), error)
                 raise Unavailable("the broker refused to do it; its operator must look into it")
 
     async def _ask(self, *commands: dict[str, Any]) -> _Answers:
         """Raises Unavailable if there is no answer."""
-        limits = self._publisher.limits
-        if len(self._asked) >= limits.broker_commands_max:
+        if len(self._asked) >= self._limits.broker_commands_max:
             raise Unavailable("too many sessions wait for the broker; try again")
         correlation = f"{self._me}.{next(self._numbers)}"
         marked = [{**command, "correlationData": correlation} for command in commands]
@@ -163,7 +175,7 @@ class DynamicSecurity:
         try:
             if not self._publisher.signal([COMMANDS], msgspec.json.encode({"commands": marked})):
                 raise Unavailable("the broker is away; try again")
-            return await asyncio.wait_for(answered, limits.broker_command_s)
+            return await asyncio.wait_for(answered, self._limits.broker_command_s)
         except TimeoutError:
             raise Unavailable("the broker does not answer; try again") from None
         finally:

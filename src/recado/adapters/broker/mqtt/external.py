@@ -1,4 +1,4 @@
-"""A broker of its own as the conversations' broker: one publish for each recipient, to topics of its own.
+"""An external broker as the conversations' broker: one publish for each recipient, to topics of its own.
 
 `u/<user>/c/<conversation>` has the user's events and `.../live` its signals (DESIGN §4), so that "a user reads
 `u/<itself>/#`" is the whole permission: it never changes, and who is removed is not sent to any more. The recipients

@@ -1,4 +1,4 @@
-"""The numbers that bound what a broker of its own may cost this process. Chosen in `recado.app.limits`."""
+"""The numbers that bound what an external broker may cost this process. Chosen in `recado.app.limits`."""
 
 from dataclasses import dataclass
 
@@ -25,12 +25,22 @@ class PublisherLimits:
     """The longest wait before connecting again."""
     broker_losses_max: int
     """Connections that may be lost while the same publish is the next to be acknowledged: then it is given up here."""
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicSecurityLimits:
     broker_commands_max: int
     """Commands to the broker that wait for their answers."""
     broker_command_s: int
     """How long each of them may."""
     broker_logins_remembered_max: int
     """Users whose login is remembered, for when the broker does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectPathLimits:
+    notify_delay_ms: int
+    """How long workers leave an event to the process that committed it, with `--notify direct`."""
     settle_pending_max: int
     """Jobs that are done and wait to be settled in the store."""
     settle_batch_max: int

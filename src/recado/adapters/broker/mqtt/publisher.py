@@ -1,4 +1,4 @@
-"""The process's one connection to a broker of its own, kept over restarts of that broker.
+"""The process's one connection to an external broker, kept over restarts of that broker.
 
 Events go out at QoS 1 and stay in the window until their PUBACK, over as many connections as it takes; signals and
 commands at QoS 0, if there is a connection with room now. Nothing here waits for the broker but `start` and `close`,
@@ -152,14 +152,14 @@ class Publisher:
 
     # The connection
 
-    async def _keep(self, jitter: Callable[[], float] = random.random) -> None:
+    async def _keep(self) -> None:
         """Have a connection, for ever."""
         retry_s = _FIRST_RETRY_S
         while True:
             if self._link is not None:
                 retry_s = _FIRST_RETRY_S
                 await self._watch(self._link)
-            await asyncio.sleep(retry_s * (1 + jitter()) / 2)
+            await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))  # noqa: S311  to spread the processes
             retry_s = min(2 * retry_s, self.limits.broker_retry_s)
             try:
                 await self._open()

@@ -1,12 +1,14 @@
-"""Jobs that the direct path has done, settled in the store: what is done while one call runs goes into the next."""
+"""Jobs that the direct path has done, settled in the store, many in one call."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
+from collections.abc import Sequence
 
+from recado.adapters.broker.mqtt.limits import DirectPathLimits
 from recado.chat.errors import ChatError
-from recado.ports import Job, Store
+from recado.grouping import Grouping
+from recado.ports import Job, Jobs
 
 _log = logging.getLogger(__name__)
 
@@ -14,32 +16,24 @@ _log = logging.getLogger(__name__)
 class Settling:
     """What cannot be settled stays a job: a worker does it again, and the clients see that it is no news."""
 
-    def __init__(self, store: Store, pending_max: int, batch_max: int) -> None:
+    def __init__(self, store: Jobs, limits: DirectPathLimits) -> None:
         self._store = store
-        self._pending_max = pending_max
-        self._batch_max = batch_max
-        self._pending: list[Job] = []
-        self._task: asyncio.Task[None] | None = None
+        self._limits = limits
+        self._jobs = Grouping(self._settle, limits.settle_batch_max)
 
     def settle(self, job: Job) -> None:
-        if len(self._pending) >= self._pending_max:
-            return
-        self._pending.append(job)
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+        if self._jobs.waiting < self._limits.settle_pending_max:
+            self._jobs.put(job)
 
     async def close(self) -> None:
         """Settle what is pending, while the store still takes writes."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
+        await self._jobs.close()
 
-    async def _run(self) -> None:
+    async def _settle(self, jobs: Sequence[Job]) -> None:
+        """Raises nothing: nobody waits for it."""
         try:
-            while self._pending:
-                batch, self._pending = self._pending[: self._batch_max], self._pending[self._batch_max :]
-                try:
-                    await self._store.settle_jobs(batch)
-                except ChatError as error:
-                    _log.warning("%d jobs were done and could not be settled: %s", len(batch), error.message)
-        finally:
-            self._task = None
+            await self._store.settle_jobs(jobs)
+        except ChatError as error:
+            _log.warning("%d jobs were done and could not be settled: %s", len(jobs), error.message)
+        except Exception:
+            _log.exception("%d jobs were done and could not be settled", len(jobs))

@@ -8,4 +8,4 @@ class TokenLogins:
         return user, token
 
     async def cut_off(self, user: str) -> None:
-        """What there is of the user there is not Recado's to end: docs/brokers.md says how the operator does."""
+        """What the user has there is not Recado's to end: docs/external-brokers.md says how the operator does."""

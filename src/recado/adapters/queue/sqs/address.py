@@ -25,18 +25,19 @@ class SqsAddress:
 
     @classmethod
     def parse(cls, setting: str, url: str, or_else: str = "") -> "SqsAddress":
-        """`or_else` says what else the setting may be. Raises Unusable, whose text says what would be right."""
-        if "@" in url:  # not to be repeated in a text: it may be a key
+        """`or_else` says what else the setting may be. Raises Unusable, whose text says what would be right and
+        repeats nothing of what was given: it may be a key."""
+        if "@" in url:
             raise Unusable(f"{setting} has no credentials in it: they are found as AWS's own tools find them")
         parts = _URL.fullmatch(url)
         if parts is None or not _NAME.fullmatch(parts["name"]):
-            raise Unusable(f"{setting} is {or_else}{FORM}; not {url!r}")
+            raise Unusable(f"{setting} is {or_else}{FORM}")
         account, name = parts["account"], parts["name"]
         options = dict(parse_qsl(parts["query"] or "", keep_blank_values=True))
         if account is not None and not _ACCOUNT.fullmatch(account):
-            raise Unusable(f"{setting}: an account is 12 digits, as sqs://123456789012/{name}; not {account!r}")
-        if unknown := sorted(options.keys() - {"region", "endpoint"}):
-            raise Unusable(f"{setting} takes region and endpoint after the ?, not {unknown[0]!r}")
+            raise Unusable(f"{setting}: an account is 12 digits, as sqs://123456789012/{name}")
+        if options.keys() - {"region", "endpoint"}:
+            raise Unusable(f"{setting} takes region and endpoint after the ?, and nothing else")
         _check(setting, options)
         return cls(name, account, options.get("region"), options.get("endpoint"))
 
@@ -48,7 +49,7 @@ class SqsAddress:
 def _check(setting: str, options: dict[str, str]) -> None:
     region, endpoint = options.get("region"), options.get("endpoint")
     if region is not None and not _REGION.fullmatch(region):
-        raise Unusable(f"{setting}: a region is such as eu-west-1, not {region!r}")
+        raise Unusable(f"{setting}: a region is such as eu-west-1")
     if endpoint is not None and not _is_origin(endpoint):
         raise Unusable(f"{setting}: an endpoint is http://host:port or https://host, without a path or a user")
 

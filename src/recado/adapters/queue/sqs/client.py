@@ -17,17 +17,17 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 from prometheus_client import Counter
 
 from recado.adapters.queue.sqs.address import SqsAddress
+from recado.adapters.queue.sqs.limits import SqsLimits
 from recado.ports import Unusable
 
 BATCH = 10  # entries of one request, messages of one answer: SQS's own
 WAIT_S = 20  # for a message to come: the longest that SQS allows
 HIDDEN_S_MAX = 12 * 3600  # SQS's own
-_CONNECT_TIMEOUT_S = 3
-_ANSWER_TIMEOUT_S = 10
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _FAILURES = Counter("recado_sqs_failures", "Requests to SQS that failed.", ["action"])
 
+_FAILED = (BotoCoreError, ClientError, TimeoutError, OSError)
 _NO_SUCH_QUEUE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 _NOT_LET_IN = (
     *("AccessDenied", "AccessDeniedException", "ExpiredToken", "InvalidAccessKeyId", "InvalidClientTokenId"),
@@ -48,7 +48,7 @@ class Received(NamedTuple):
     body: str
 
 
-class Outgoing(NamedTuple):
+class SqsMessage(NamedTuple):
     """The last two are for a queue that keeps order (FIFO)."""
 
     body: str
@@ -59,39 +59,43 @@ class Outgoing(NamedTuple):
 class SqsClient:
     """One queue. Make it with `open`."""
 
-    def __init__(self, client: Any, url: str, closing: AsyncExitStack) -> None:
+    def __init__(self, client: Any, url: str, answer_s: int, closing: AsyncExitStack) -> None:
         self.lost_at = -inf
         """When the queue was last seen to be unreachable or not to exist, as the loop's time."""
         self._client = client
         self._url = url
+        self._answer_s = answer_s
         self._closing = closing
         self._failing: set[str] = set()
 
     @classmethod
-    async def open(cls, setting: str, address: SqsAddress, requests_max: int) -> "SqsClient":
-        """Raises Unusable if there is no such queue, it cannot be reached, or it does not let us in."""
+    async def open(cls, setting: str, address: SqsAddress, limits: SqsLimits, receivers: int = 0) -> "SqsClient":
+        """`receivers` are those who wait for messages at a time. Raises Unusable if there is no such queue, it cannot
+        be reached, or it does not let us in."""
         config = AioConfig(
-            connect_timeout=_CONNECT_TIMEOUT_S,
-            read_timeout=WAIT_S + _ANSWER_TIMEOUT_S,
-            max_pool_connections=requests_max,
+            connect_timeout=limits.queue_connect_s,
+            read_timeout=WAIT_S + limits.queue_answer_s,
+            max_pool_connections=receivers + limits.queue_requests_max,
             retries={"total_max_attempts": 1},  # who calls knows better when to try again
         )
-        async with AsyncExitStack() as closing:
-            try:
-                making = get_session().create_client(
-                    "sqs", region_name=address.region, endpoint_url=address.endpoint, config=config
-                )
-                client = await closing.enter_async_context(making)
-                url = await _url_of(client, address)
-            except (BotoCoreError, ClientError, TimeoutError, OSError) as error:
+        closing = AsyncExitStack()
+        try:
+            making = get_session().create_client(
+                "sqs", region_name=address.region, endpoint_url=address.endpoint, config=config
+            )
+            client = await closing.enter_async_context(making)
+            url = await _url_of(client, address, limits.queue_answer_s)
+            return cls(client, url, limits.queue_answer_s, closing)
+        except BaseException as error:
+            await closing.aclose()
+            if isinstance(error, _FAILED):
                 raise Unusable(f"{setting}: {_why(error, address)}") from None
-            return cls(client, url, closing.pop_all())
-        raise AssertionError("unreachable")
+            raise
 
     async def close(self) -> None:
         await self._closing.aclose()
 
-    async def send(self, messages: Sequence[Outgoing]) -> list[bool]:
+    async def send(self, messages: Sequence[SqsMessage]) -> list[bool]:
         """Send up to BATCH; tells of each whether SQS has it now. Raises SqsAway."""
         entries = [{"Id": str(index), **_fields(message)} for index, message in enumerate(messages)]
         answer = await self._ask("send_message_batch", Entries=entries)
@@ -104,7 +108,7 @@ class SqsClient:
         """Wait up to WAIT_S for messages, which nobody else gets for so long. Raises SqsAway."""
         answer = await self._ask(
             "receive_message",
-            WAIT_S + _ANSWER_TIMEOUT_S,
+            WAIT_S,
             MaxNumberOfMessages=BATCH,
             WaitTimeSeconds=WAIT_S,
             VisibilityTimeout=hidden_s,
@@ -127,16 +131,16 @@ class SqsClient:
         ]
         await self._ask("change_message_visibility_batch", Entries=entries)
 
-    async def _ask(self, action: str, timeout_s: float = _ANSWER_TIMEOUT_S, **arguments: object) -> dict[str, Any]:
+    async def _ask(self, action: str, wait_s: int = 0, **arguments: object) -> dict[str, Any]:
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(wait_s + self._answer_s):
                 answer: dict[str, Any] = await getattr(self._client, action)(QueueUrl=self._url, **arguments)
-        except (BotoCoreError, ClientError, TimeoutError, OSError) as error:
+        except _FAILED as error:
             self._note_failure(action, error)
             raise SqsAway(_kind(error)) from None
         if action in self._failing:
             self._failing.discard(action)
-            _log.warning("SQS answers again: %s", action)
+            _log.info("SQS answers again: %s", action)
         return answer
 
     def _note_failure(self, action: str, error: Exception) -> None:
@@ -153,14 +157,14 @@ def batches(things: Sequence[T]) -> Iterator[Sequence[T]]:
     return (things[first : first + BATCH] for first in range(0, len(things), BATCH))
 
 
-def _fields(message: Outgoing) -> dict[str, str]:
+def _fields(message: SqsMessage) -> dict[str, str]:
     fields = {"MessageBody": message.body, "MessageGroupId": message.group, "MessageDeduplicationId": message.id}
     return {name: value for name, value in fields.items() if value is not None}
 
 
-async def _url_of(client: Any, address: SqsAddress) -> str:
+async def _url_of(client: Any, address: SqsAddress, answer_s: int) -> str:
     owner = {} if address.account is None else {"QueueOwnerAWSAccountId": address.account}
-    async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+    async with asyncio.timeout(answer_s):
         answer = await client.get_queue_url(QueueName=address.name, **owner)
     url: str = answer["QueueUrl"]
     return url

@@ -19,3 +19,7 @@ class SqsLimits:
     """The longest wait before SQS is tried again while it cannot be reached."""
     queue_requests_max: int
     """Requests to SQS at a time, beside those that wait for messages; of a worker, of a relay and of a capture each."""
+    queue_connect_s: int
+    """From the try to connect to SQS to a connection."""
+    queue_answer_s: int
+    """From a request to SQS to its answer, beyond the time that it waits for messages."""

@@ -15,20 +15,20 @@ from math import inf
 import msgspec
 from prometheus_client import Counter
 
-from recado.adapters.queue.sqs.client import Outgoing, SqsAway, SqsClient, batches
+from recado.adapters.queue.sqs.client import SqsAway, SqsClient, SqsMessage, batches
 from recado.adapters.queue.sqs.limits import SqsLimits
-from recado.ports import Job, Store
+from recado.ports import Job, QueueOutbox
 
 _BACKOFF_S = 0.1
 _log = logging.getLogger(__name__)
-_SENT = Counter("recado_sqs_messages_sent", "Messages that tell workers of a job.")
+_SENT = Counter("recado_sqs_messages_sent", "Messages that tell workers of a conversation with jobs.")
 
 
 class Relay:
     """Make it inside the running event loop; it takes the store's `on_jobs`, and relays from then on."""
 
     def __init__(
-        self, store: Store, client: SqsClient, sinks: Sequence[str], limits: SqsLimits, now_ms: Callable[[], int]
+        self, store: QueueOutbox, client: SqsClient, sinks: Sequence[str], limits: SqsLimits, now_ms: Callable[[], int]
     ) -> None:
         self._store = store
         self._client = client
@@ -81,12 +81,12 @@ class Relay:
         now, most, begun_at = self._now_ms(), self._limits.queue_relay_jobs_max, self._loop.time()
         lost_before = self._lost_before(now)
         jobs = await self._store.unqueued_jobs(self._sinks, now, lost_before, most)
-        named = list({(job.sink, job.conversation): job for job in jobs}.values())  # whoever looks finds the others
+        named = list({job.lane: job for job in jobs}.values())  # whoever looks finds the others
         sent = [job for batch in await asyncio.gather(*map(self._send, batches(named))) for job in batch]
         _SENT.inc(len(sent))
         if sent:
-            lanes = {(job.sink, job.conversation) for job in sent}
-            await self._store.note_queued([job for job in jobs if (job.sink, job.conversation) in lanes], now)
+            lanes = {job.lane for job in sent}
+            await self._store.note_queued([job for job in jobs if job.lane in lanes], now)
         if len(sent) < len(named):
             raise SqsAway
         if lost_before and len(jobs) < most:
@@ -104,7 +104,7 @@ class Relay:
     async def _send(self, jobs: Sequence[Job]) -> list[Job]:
         """Those that SQS has now."""
         try:
-            taken = await self._client.send([Outgoing(encode_job(job)) for job in jobs])
+            taken = await self._client.send([SqsMessage(encode_job(job)) for job in jobs])
         except SqsAway:
             return []
         return [job for job, is_taken in zip(jobs, taken, strict=True) if is_taken]

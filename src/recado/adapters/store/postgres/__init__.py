@@ -2,8 +2,9 @@
 
 - `batch`: one transaction, in which several writes are done together; `writes` are those to conversations. A write is a
   `Write`: a coroutine function of the `Batch`, with the conversations that it locks. `PostgresStore.write` runs it.
-- `reads`: coroutine functions of a connection, each one statement and so one moment. `PostgresStore.read` runs them; on
-  such a connection a single statement may also write what no batch locks, and commits by itself.
+- `reads`, `jobs`, `people`: coroutine functions of a connection, which `PostgresStore.on_connection` runs. A read of
+  conversations is one statement, and so one moment. The others also write what no batch locks, several statements in a
+  transaction of their own.
 - `group_commit`: commits together what was asked for while the last commit ran. `following`: hands out what is
   committed, whichever process did it, in the order of the positions.
 - `database`: connections and migrations.

@@ -13,12 +13,14 @@ all that was written before it.
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from asyncpg import Connection, Record
+from asyncpg import Record
 
+from recado.adapters.store.postgres.database import Db, columns, rows_changed
 from recado.adapters.store.postgres.members import MemberCache
 from recado.adapters.store.postgres.statements import SQL
 from recado.adapters.store.rows import Detail, encode_detail, event_of
 from recado.chat.conversation import EMPTY_METADATA
+from recado.chat.cursors import PAIR, Cursors, sought_from
 from recado.chat.errors import no_such_conversation
 from recado.chat.event import CONVERSATION_ERASED, MEMBER_ADDED, MEMBER_REMOVED, Committed, Event
 from recado.ports import DeliveredMark, NewConversation, NewMessage, Sink
@@ -28,8 +30,6 @@ CHANNEL = "recado"
 ERASED_NOTICE, JOBS_NOTICE = "erased", "jobs"
 """What other processes are told on CHANNEL, beside positions."""
 _OF_MEMBERSHIP = (MEMBER_ADDED, MEMBER_REMOVED)
-_PAIR = 2
-_SENDERS_SOUGHT_MAX = 100
 
 
 class Write(NamedTuple, Generic[T]):
@@ -43,13 +43,6 @@ class Write(NamedTuple, Generic[T]):
     created: NewConversation | None = None
     message: NewMessage | None = None
     marks: Sequence[DeliveredMark] = ()
-
-
-class Cursors(NamedTuple):
-    """How far a member is."""
-
-    read_up_to: int
-    delivered_up_to: int
 
 
 class Log:
@@ -98,7 +91,7 @@ class _Entry(NamedTuple):
 class Batch:
     """`db` is the transaction's connection. Once `finish` has returned, `committed` is what was appended."""
 
-    def __init__(self, db: "Connection[Record]", sinks: Sequence[Sink], cache: MemberCache) -> None:
+    def __init__(self, db: Db, sinks: Sequence[Sink], cache: MemberCache) -> None:
         self.db = db
         self.committed: list[Committed] = []
         self.has_erased = False
@@ -139,8 +132,7 @@ class Batch:
     async def execute(self, statement: str, *parameters: Any) -> int:
         """How many rows a named statement has changed; it sees what was written before it."""
         await self.flush()
-        status: str = await self.db.execute(SQL[statement], *parameters)
-        return int(status.rpartition(" ")[2])
+        return rows_changed(await self.db.execute(SQL[statement], *parameters))
 
     # What is written
 
@@ -204,9 +196,9 @@ class Batch:
         await self.execute("insert_erased_conversation", position, log.key, event.seq, at, sorted(log.members))
 
     async def senders(self, log: Log, after: int, up_to: int) -> frozenset[str]:
-        """Who sent messages past one seq and up to another, among the last `_SENDERS_SOUGHT_MAX` entries there; for a
+        """Who sent messages past one seq and up to another, among the last `SENDERS_SOUGHT_MAX` entries there; for a
         member whom `Write.marks` named, as far as it is."""
-        after = max(after, up_to - _SENDERS_SOUGHT_MAX)
+        after = sought_from(after, up_to)
         if log in self._changed:  # when the senders were read for all, it may have been a conversation of two
             rows = await self.fetch("senders_among", [log.key], [after], [up_to])
             return frozenset(sender for _, _, sender in rows)
@@ -231,8 +223,8 @@ class Batch:
         firsts = {each.id: each for each in reversed(asked)}
         if not firsts:
             return
-        columns = zip(*(_conversation_row(firsts[name]) for name in sorted(firsts)), strict=True)
-        for key, conversation in await self.db.fetch(SQL["create_conversations"], *columns):
+        rows = [_conversation_row(firsts[name]) for name in sorted(firsts)]
+        for key, conversation in await self.db.fetch(SQL["create_conversations"], *columns(rows, 4)):
             self._created[conversation] = Log(key, conversation, 0, 0)
 
     async def _read_members(self) -> None:
@@ -264,9 +256,9 @@ class Batch:
         for key, user, *cursors in await self.db.fetch(SQL["cursors_of_each"], *zip(*asked, strict=True)):
             logs[key].cursors[user] = Cursors(*cursors)
         groups = [
-            (log.key, max(log.cursors[mark.user].delivered_up_to, mark.seq - _SENDERS_SOUGHT_MAX), mark.seq)
+            (log.key, sought_from(log.cursors[mark.user].delivered_up_to, mark.seq), mark.seq)
             for mark in marks
-            if (log := self.find(mark.conversation)) and len(log.members) > _PAIR and mark.user in log.cursors
+            if (log := self.find(mark.conversation)) and len(log.members) > PAIR and mark.user in log.cursors
         ]
         if groups:
             for key, seq, sender in await self.db.fetch(SQL["senders_among"], *zip(*groups, strict=True)):
@@ -290,7 +282,7 @@ class Batch:
         stored = [(place, *_event_row(entry)) for place, entry in enumerate(entries, 1) if entry.is_stored]
         ends = [(log.key, log.last_seq, log.active_at, log.place, log.members_seq) for log in advanced]
         before = await self.db.fetchval(
-            SQL["append_events"], len(entries), CHANNEL, *_columns(stored, 10), *_columns(ends, 5)
+            SQL["append_events"], len(entries), CHANNEL, *columns(stored, 10), *columns(ends, 5)
         )
         for position, (log, event, recipients, origin, _, _) in enumerate(entries, before + 1):
             self.committed.append(Committed(log.id, event, recipients, origin, position))
@@ -301,7 +293,7 @@ class Batch:
             (sink.name, log.key, event.seq, event.at, event.at + sink.delay_ms)
             for log, event, *_ in entries
             for sink in self._sinks
-            if event.type is None or not sink.messages_only
+            if sink.wants(event)
         ]
         if rows:
             await self.db.execute(SQL["insert_jobs"], *zip(*rows, strict=True))
@@ -338,7 +330,3 @@ def _event_row(entry: _Entry) -> tuple[Any, ...]:
         entry.detail,
         event.target,
     )
-
-
-def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[Sequence[Any]]:
-    return list(zip(*rows, strict=True)) if rows else [()] * width

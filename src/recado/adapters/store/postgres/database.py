@@ -3,9 +3,10 @@
 No text here holds a password: an error names the server, the database and the user alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -14,6 +15,7 @@ from asyncpg import Connection, Record
 from recado.adapters.store.postgres.limits import PostgresLimits
 from recado.ports import Unusable
 
+Db: TypeAlias = "Connection[Record]"
 FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 """What goes wrong with a server or a connection. InternalClientError: with one that was used again while it was ending,
 before that was noticed."""
@@ -49,7 +51,7 @@ class Database:
         self._url = url
         self._limits = limits
 
-    async def connect(self, *, for_migrations: bool = False) -> "Connection[Record]":
+    async def connect(self, *, for_migrations: bool = False) -> Db:
         """A migration may take as long as it needs. Raises one of FAILURES."""
         limits = self._limits
         statement_timeout_ms = 0 if for_migrations else limits.statement_timeout_ms
@@ -61,7 +63,7 @@ class Database:
             "idle_in_transaction_session_timeout": str(limits.idle_transaction_timeout_ms),
             **_PLANS,
         }
-        db: Connection[Record] = await asyncpg.connect(
+        db: Db = await asyncpg.connect(
             self._url,
             timeout=limits.connect_timeout_ms / 1000,
             command_timeout=statement_timeout_ms / 1000 + _MARGIN_S if statement_timeout_ms else None,
@@ -69,7 +71,8 @@ class Database:
             max_cached_statement_lifetime=0,
             server_settings=settings,
         )
-        await db.execute(_COMMITS_ARE_DURABLE)
+        with kept_if_well(db):
+            await db.execute(_COMMITS_ARE_DURABLE)
         return db
 
     async def prepare(self) -> None:
@@ -81,6 +84,26 @@ class Database:
                 await migrate(db)
             finally:
                 await db.close()
+
+
+@contextmanager
+def kept_if_well(db: Db) -> Iterator[None]:
+    """A connection that is being made: it is cut if anything about it fails."""
+    try:
+        yield
+    except BaseException:
+        db.terminate()
+        raise
+
+
+def rows_changed(status: str) -> int:
+    """By a statement, as the server's word on it says: "DELETE 3"."""
+    return int(status.rpartition(" ")[2])
+
+
+def columns(rows: Collection[Iterable[Any]], width: int) -> list[tuple[Any, ...]]:
+    """What statements take: an array for each column, also of no rows."""
+    return list(zip(*rows, strict=True)) if rows else [()] * width
 
 
 @contextmanager
@@ -101,7 +124,7 @@ def migrations() -> list[tuple[int, str]]:
     return [(int(name.split("_")[0]), folder.joinpath(name).read_text("utf-8")) for name in names]
 
 
-async def migrate(db: "Connection[Record]") -> None:
+async def migrate(db: Db) -> None:
     """Run the migrations that the database has not had, each in a transaction with its number."""
     version = await _version(db)
     known = migrations()
@@ -121,15 +144,17 @@ async def migrate(db: "Connection[Record]") -> None:
                 await db.execute("UPDATE recado.schema_version SET number = $1", number)
 
 
-async def _version(db: "Connection[Record]") -> int:
-    """0 where there is nothing yet. Raises DatabaseUnusable for a schema of something else."""
+async def _version(db: Db) -> int:
+    """0 where there is nothing yet. Raises DatabaseUnusable for a schema of something else, or of no version."""
     if not await db.fetchval("SELECT 1 FROM pg_namespace WHERE nspname = 'recado'"):
         return 0
     if not await db.fetchval("SELECT to_regclass('recado.schema_version') IS NOT NULL"):
         raise DatabaseUnusable(
             "the database has a schema `recado` that is not Recado's: use another database, or rename that schema"
         )
-    version: int = await db.fetchval("SELECT number FROM recado.schema_version")
+    version: int | None = await db.fetchval("SELECT number FROM recado.schema_version")
+    if version is None:
+        raise DatabaseUnusable("the database's schema is of no known version: its table recado.schema_version is empty")
     return version
 
 

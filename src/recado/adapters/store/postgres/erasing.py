@@ -8,12 +8,13 @@ edit brings back a body. Walks over all conversations go by ranges of their keys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from itertools import takewhile
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from asyncpg import Connection, Record
+from asyncpg import Record
 
 from recado.adapters.store.postgres import people
 from recado.adapters.store.postgres.batch import Batch, Log, Write
+from recado.adapters.store.postgres.database import Db, rows_changed
 from recado.adapters.store.postgres.statements import SQL
 from recado.adapters.store.postgres.writes import take_out
 from recado.adapters.store.rows import Detail
@@ -22,14 +23,13 @@ from recado.chat.event import USER_ERASED
 
 _RANGE = 10_000  # conversations that are looked at in one read
 T = TypeVar("T")
-Db: TypeAlias = "Connection[Record]"
 
 
 class WriteIt(Protocol):
     def __call__(self, write: Write[T]) -> Awaitable[T]: ...
 
 
-class ReadIt(Protocol):
+class OnConnection(Protocol):
     def __call__(self, run: Callable[[Db], Awaitable[T]]) -> Awaitable[T]: ...
 
 
@@ -41,9 +41,9 @@ class _Found(NamedTuple):
 
 
 class Erasing:
-    def __init__(self, write: WriteIt, read: ReadIt, rows_max: int) -> None:
+    def __init__(self, write: WriteIt, on_connection: OnConnection, rows_max: int) -> None:
         self._write = write
-        self._read = read
+        self._on_connection = on_connection
         self._rows_max = rows_max
 
     async def conversation(self, conversation: str, at: int) -> None:
@@ -53,7 +53,7 @@ class Erasing:
     async def user(self, user: str, at: int) -> None:
         """First the name, and where to call; then out of all conversations, so that nothing reaches the user any more;
         then the messages."""
-        await self._read(partial(people.forget, user=user))
+        await self._on_connection(partial(people.forget, user=user))
         found = [each async for each in self._walk("traces_of", user)]
         for start in range(0, len(found), self._rows_max):
             chunk = found[start : start + self._rows_max]
@@ -100,12 +100,11 @@ class Erasing:
             after = await self._write(Write(erase, (conversation.id,), weight=self._rows_max))
 
     async def _fetch(self, statement: str, *parameters: Any) -> "list[Record]":
-        return await self._read(lambda db: db.fetch(SQL[statement], *parameters))
+        return await self._on_connection(lambda db: db.fetch(SQL[statement], *parameters))
 
     async def _execute(self, statement: str, *parameters: Any) -> int:
         """How many rows it has changed."""
-        status: str = await self._read(lambda db: db.execute(SQL[statement], *parameters))
-        return int(status.rpartition(" ")[2])
+        return rows_changed(await self._on_connection(lambda db: db.execute(SQL[statement], *parameters)))
 
 
 async def _erase_conversation(batch: Batch, conversation: str, at: int) -> int:

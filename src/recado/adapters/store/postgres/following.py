@@ -3,6 +3,9 @@
 What this process commits is handed out at once, with its origin, if no position is missing before it; else what is
 missing is read first. The server wakes the process for what others commit (LISTEN), and now and then it looks by
 itself: a notification is a hint, and the log the truth. So is it after a connection was lost.
+
+Senders wait while that is read, but not for long: a connection that says nothing is cut, and until another one has
+caught up, what this process commits is kept for its turn.
 """
 
 import asyncio
@@ -10,10 +13,8 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from asyncpg import Connection, Record
-
 from recado.adapters.store.postgres.batch import CHANNEL, ERASED_NOTICE, JOBS_NOTICE, Batch
-from recado.adapters.store.postgres.database import Database, first_line
+from recado.adapters.store.postgres.database import Database, Db, first_line, kept_if_well
 from recado.adapters.store.postgres.limits import PostgresLimits
 from recado.adapters.store.postgres.log import read_past
 from recado.adapters.store.postgres.members import MemberCache
@@ -21,7 +22,7 @@ from recado.adapters.store.postgres.statements import SQL
 from recado.chat.event import Committed
 
 _log = logging.getLogger(__name__)
-_OWN_MAX = 10_000  # commits whose origins wait for a connection; without it an event is handed out like another's
+_PATIENCE_S = 2.0  # a page is read in milliseconds, and the senders of a batch wait for it
 
 
 class _Away(OSError):
@@ -50,9 +51,11 @@ class Follower:
         self._on_committed = on_committed
         self._on_erased = on_erased
         self._on_jobs = on_jobs
-        self._db: Connection[Record] | None = None
+        self._db: Db | None = None
         self._expected: int | None = None
         self._is_behind = False
+        self._is_failing = False
+        """What others have committed could not be read, and has not been since."""
         self._own: dict[int, Committed] = {}
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -65,9 +68,10 @@ class Follower:
         self.position = await db.fetchval(SQL["log_end"])
         self._task = asyncio.create_task(self._run())
 
-    async def _connect(self) -> "Connection[Record]":
+    async def _connect(self) -> Db:
         db = await self._database.connect()
-        await db.add_listener(CHANNEL, self._on_notification)
+        with kept_if_well(db):
+            await db.add_listener(CHANNEL, self._on_notification)
         db.add_termination_listener(lambda _: self._wake.set())
         self._db = db
         return db
@@ -96,12 +100,22 @@ class Follower:
     async def hand_out_own(self, batch: Batch) -> None:
         """Hand out what is committed now. Returns when that is done, or if it must wait for a connection."""
         if batch.committed:
-            async with self._turn:
-                await self._hand_out_in_order(batch.committed)
+            await self._hand_out_in_turn(batch.committed)
         if batch.has_erased:
             self._call(self._on_erased)
         if batch.has_freed_jobs:
             self._call(self._on_jobs)
+
+    async def _hand_out_in_turn(self, own: Sequence[Committed]) -> None:
+        if self._is_failing and own[0].position > self.position + 1:
+            self._keep(own)
+            return
+        cut = asyncio.get_running_loop().call_later(_PATIENCE_S, self._cut)
+        try:
+            async with self._turn:
+                await self._hand_out_in_order(own)
+        finally:
+            cut.cancel()
 
     async def _hand_out_in_order(self, own: Sequence[Committed]) -> None:
         first = own[0].position
@@ -109,13 +123,17 @@ class Follower:
             try:
                 await self._read_up_to(first - 1)
             except Exception as error:  # whatever it is, what was committed is committed
-                _log.warning("what others have committed cannot be read now: %s", first_line(error))
-                self._own.update((entry.position, entry) for entry in own[: _OWN_MAX - len(self._own)])
-                self.expect(None)
-                self._wake.set()
+                self._failed(error)
+                self._keep(own)
                 return
         self._hand_out(own)
         self.expect(None)
+
+    def _keep(self, own: Sequence[Committed]) -> None:
+        """Until what is before it has been read."""
+        self._own.update((entry.position, entry) for entry in own[: self._limits.follow_own_max - len(self._own)])
+        self.expect(None)
+        self._wake.set()
 
     async def _read_up_to(self, last: int | None) -> None:
         """Hand out everything past the position, up to another if that is given."""
@@ -148,20 +166,14 @@ class Follower:
             _log.exception("committed events could not be handed out")
 
     async def _run(self) -> None:
-        is_known = False
         while not self._closing:  # a cancellation can be lost in a connection that fails at the same moment
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._limits.follow_interval_ms / 1000)
             self._wake.clear()
             try:
                 await self._catch_up()
-                is_known = False
             except Exception as error:  # whatever it is, the next try may go well
-                if not is_known:
-                    _log.warning("what others have committed cannot be read now: %s", first_line(error))
-                is_known = True
-                if self._db is not None:
-                    self._db.terminate()
+                self._failed(error)
                 await asyncio.sleep(self._limits.reconnect_interval_ms / 1000)
                 self._wake.set()
 
@@ -172,6 +184,18 @@ class Follower:
             self._call(self._on_jobs)
         async with self._turn:
             await self._read_up_to(None)
+            self._is_failing = False
+
+    def _failed(self, error: Exception) -> None:
+        """It is said once, until it goes well again."""
+        if not self._is_failing:
+            _log.warning("what others have committed cannot be read now: %s", first_line(error))
+        self._is_failing = True
+        self._cut()
+
+    def _cut(self) -> None:
+        if self._db is not None:
+            self._db.terminate()
 
     def _call(self, told: Callable[[], None]) -> None:
         try:
@@ -185,5 +209,4 @@ class Follower:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        if self._db is not None:
-            self._db.terminate()
+        self._cut()

@@ -11,15 +11,15 @@ process's would be.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 import asyncpg
-from asyncpg import Connection, Record
 
+from recado.adapters.store.admission import Told
 from recado.adapters.store.postgres.batch import Batch, Write
-from recado.adapters.store.postgres.database import FAILURES, Database, first_line
+from recado.adapters.store.postgres.database import FAILURES, Database, Db, first_line
 from recado.adapters.store.postgres.following import Follower
 from recado.adapters.store.postgres.limits import PostgresLimits
 from recado.adapters.store.postgres.members import MemberCache
@@ -38,9 +38,6 @@ _OF_THE_SERVER = (  # each write of a batch would meet the same
     OSError,
     TimeoutError,
 )
-
-Told = Callable[[Any, Exception | None], None]
-"""Hears how a write ended."""
 
 
 class Asked(NamedTuple):
@@ -63,7 +60,7 @@ class GroupCommit:
         self._sinks = sinks
         self._cache = cache
         self._follower = follower
-        self._db: Connection[Record] | None = None
+        self._db: Db | None = None
         self._asked: deque[Asked] = deque()
         self._wake = asyncio.Event()
         self._closing = False
@@ -84,10 +81,13 @@ class GroupCommit:
         self._db.add_termination_listener(lambda _: self._wake.set())
         self._follower.own_pid = self._db.get_server_pid()
 
-    def put(self, write: Write[Any], told: Told) -> None:
+    def check_up(self) -> None:
         """Raises Unavailable if the server is away."""
         if not self.is_up:
             raise Unavailable("the store cannot write now; try again")
+
+    def put(self, write: Write[Any], told: Told) -> None:
+        """`check_up` comes first: what is put while the server is away waits until it is seen to be."""
         self._asked.append(Asked(write, told))
         self._wake.set()
 
@@ -138,7 +138,7 @@ class GroupCommit:
                 await self._woken(self._limits.reconnect_interval_ms)
             else:
                 self._follower.wake()  # a commit may have been under way
-                _log.warning("%s is back", self._database.name)
+                _log.info("%s is back", self._database.name)
                 return
 
     def _next_batch(self) -> list[Asked]:
@@ -187,7 +187,7 @@ class GroupCommit:
         await batch.db.execute("COMMIT")
         return outcomes
 
-    async def _rolled_back(self, db: "Connection[Record]") -> bool:
+    async def _rolled_back(self, db: Db) -> bool:
         try:
             await db.execute("ROLLBACK")
         except FAILURES:
@@ -230,7 +230,7 @@ def _tell(outcomes: Sequence[_Outcome]) -> None:
             _log.exception("the end of a write could not be told")
 
 
-async def close_connection(db: "Connection[Record]") -> None:
+async def close_connection(db: Db) -> None:
     """In good order if the server still answers."""
     try:
         await db.close(timeout=_CLOSE_S)

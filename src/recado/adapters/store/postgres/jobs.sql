@@ -1,6 +1,6 @@
 -- The statements about jobs. The jobs of one sink in one conversation are a lane; the first of them is its head.
--- Whoever changes several rows locks them in the order of the primary key, or skips what is locked: nobody waits in a
--- circle.
+-- Whoever changes several rows locks them in the order of the primary key, or skips what is locked, and locks jobs
+-- before dead letters: nobody waits in a circle.
 
 -- lock_due_heads: of a sink, the lanes whose heads are due, found among the first so many due jobs; not those that
 -- another process is at
@@ -13,7 +13,10 @@ WITH due AS MATERIALIZED (
 )
 SELECT head.conversation, head.seq
 FROM found JOIN jobs AS head ON head.sink = $1 AND head.conversation = found.conversation AND head.seq = found.seq
-WHERE head.due_at <= $2 ORDER BY head.due_at, head.conversation LIMIT $4 FOR UPDATE OF head SKIP LOCKED;
+WHERE head.due_at <= $2 AND NOT EXISTS (
+    SELECT 1 FROM jobs AS taken
+    WHERE taken.sink = $1 AND taken.conversation = head.conversation AND taken.is_claimed AND taken.due_at > $2
+) ORDER BY head.due_at, head.conversation LIMIT $4 FOR UPDATE OF head SKIP LOCKED;
 
 -- lock_named_heads: the same in these conversations; it waits for who is at them, which is for a moment: a queue names
 -- a job while it is still being noted that the queue was given it
@@ -22,7 +25,11 @@ WHERE head.sink = $1 AND c.id = ANY ($2::text[]) AND head.due_at <= $3
     AND head.seq = (SELECT min(seq) FROM jobs AS lane WHERE lane.sink = $1 AND lane.conversation = c.key)
 ORDER BY head.conversation LIMIT $4 FOR UPDATE OF head;
 
--- claim_lanes: in the lanes whose heads are locked, claim the first so many jobs up to one that is not due. None of a
+-- lock_lanes: of lanes whose heads are locked, those that nobody else is claiming at the moment
+SELECT lane.conversation, lane.head FROM unnest($2::bigint[], $3::bigint[]) AS lane (conversation, head)
+WHERE pg_try_advisory_xact_lock(hashtextextended($1, lane.conversation));
+
+-- claim_lanes: in the lanes that are locked, claim the first so many jobs up to one that is not due. None of a
 -- lane that has another head by now, or a job with a lease
 WITH first AS (
     SELECT lane.conversation, lane.head, job.seq, job.due_at
@@ -50,39 +57,65 @@ WHERE is_due AND has_its_head AND NOT is_taken
     AND job.sink = $1 AND job.conversation = judged.conversation AND job.seq = judged.seq
 RETURNING job.conversation, job.seq, c.id, job.attempt;
 
--- park_blocked: if there are so many due jobs, take those of the first so many out of the way that are no heads. The
--- heads are locked: whoever removes one sees what is parked behind it
+-- park_blocked: if there are at least so many due jobs, take those of the first so many out of the way that are no
+-- heads. The heads are locked: whoever removes one sees what is parked behind it
 WITH due AS MATERIALIZED (
     SELECT conversation, seq FROM jobs WHERE sink = $1 AND due_at <= $2 AND NOT is_parked
-    ORDER BY due_at, conversation, seq LIMIT $3
-), blocked AS MATERIALIZED (
-    SELECT conversation, seq, head FROM due CROSS JOIN LATERAL (
-        SELECT min(lane.seq) AS head FROM jobs AS lane WHERE lane.sink = $1 AND lane.conversation = due.conversation
-    ) AS lane
-    WHERE seq > head AND (SELECT count(*) FROM due) = $3
-), heads AS MATERIALIZED (
-    SELECT DISTINCT conversation, head FROM blocked
-), held AS MATERIALIZED (
-    SELECT job.conversation FROM heads
-    JOIN jobs AS job ON job.sink = $1 AND job.conversation = heads.conversation AND job.seq = heads.head
-    FOR UPDATE OF job SKIP LOCKED
-), behind AS MATERIALIZED (
-    SELECT conversation, seq FROM blocked WHERE conversation IN (SELECT conversation FROM held)
-), free AS MATERIALIZED (
-    SELECT job.conversation, job.seq FROM behind
-    JOIN jobs AS job ON job.sink = $1 AND job.conversation = behind.conversation AND job.seq = behind.seq
-    FOR UPDATE OF job SKIP LOCKED
+    ORDER BY due_at, conversation, seq LIMIT $4
+), lanes AS MATERIALIZED (
+    SELECT conversation, (
+        SELECT min(lane.seq) FROM jobs AS lane WHERE lane.sink = $1 AND lane.conversation = found.conversation
+    ) AS head, seqs
+    FROM (
+        SELECT conversation, array_agg(seq) AS seqs FROM due WHERE (SELECT count(*) FROM due) >= $3
+        GROUP BY conversation
+    ) AS found
+), wanted AS MATERIALIZED (
+    SELECT conversation, head, head AS seq FROM lanes
+    UNION ALL
+    SELECT conversation, head, seq FROM lanes CROSS JOIN LATERAL unnest(seqs) AS job (seq) WHERE seq > head
+), locked AS MATERIALIZED (
+    SELECT job.conversation, job.seq, wanted.head FROM wanted
+    JOIN jobs AS job ON job.sink = $1 AND job.conversation = wanted.conversation AND job.seq = wanted.seq
+    ORDER BY job.conversation, job.seq FOR UPDATE OF job SKIP LOCKED
+), judged AS (
+    SELECT conversation, seq, head, min(seq) OVER (PARTITION BY conversation) = head AS has_its_head FROM locked
 )
-UPDATE jobs AS job SET is_parked = true FROM free
-WHERE job.sink = $1 AND job.conversation = free.conversation AND job.seq = free.seq;
+UPDATE jobs AS job SET is_parked = true FROM judged
+WHERE has_its_head AND judged.seq > head
+    AND job.sink = $1 AND job.conversation = judged.conversation AND job.seq = judged.seq;
 
--- unpark_heads: in these lanes; run after what was removed there, by a statement of its own: it sees what was parked
--- until then
-UPDATE jobs AS head SET is_parked = false FROM unnest($1::text[], $2::bigint[]) AS lane (sink, conversation)
-WHERE head.sink = lane.sink AND head.conversation = lane.conversation AND head.is_parked
-    AND head.seq = (
-        SELECT min(seq) FROM jobs AS job WHERE job.sink = lane.sink AND job.conversation = lane.conversation
-    );
+-- unpark_heads: in these lanes. Run once the removal of what was there is committed: of several who remove something,
+-- the last one to commit sees what all of them have left
+WITH locked AS (
+    SELECT head.sink, head.conversation, head.seq FROM unnest($1::text[], $2::bigint[]) AS lane (sink, conversation)
+    JOIN jobs AS head ON head.sink = lane.sink AND head.conversation = lane.conversation AND head.is_parked
+        AND head.seq = (
+            SELECT min(seq) FROM jobs AS job WHERE job.sink = lane.sink AND job.conversation = lane.conversation
+        )
+    ORDER BY head.sink, head.conversation, head.seq FOR UPDATE OF head
+)
+UPDATE jobs AS head SET is_parked = false FROM locked
+WHERE head.sink = locked.sink AND head.conversation = locked.conversation AND head.seq = locked.seq;
+
+-- stranded_lanes: of these sinks, those whose heads are parked. It steps from lane to lane among the parked jobs
+SELECT asked.sink, stranded.conversation FROM unnest($1::text[]) AS asked (sink) CROSS JOIN LATERAL (
+    WITH RECURSIVE lane AS (
+        (
+            SELECT conversation FROM jobs WHERE jobs.sink = asked.sink AND is_parked ORDER BY conversation LIMIT 1
+        ) UNION ALL (
+            SELECT next.conversation FROM lane CROSS JOIN LATERAL (
+                SELECT conversation FROM jobs
+                WHERE jobs.sink = asked.sink AND is_parked AND jobs.conversation > lane.conversation
+                ORDER BY conversation LIMIT 1
+            ) AS next
+        )
+    )
+    SELECT conversation FROM lane WHERE (
+        SELECT is_parked FROM jobs WHERE jobs.sink = asked.sink AND jobs.conversation = lane.conversation
+        ORDER BY seq LIMIT 1
+    )
+) AS stranded;
 
 -- extend_claims: another end of their leases, of those that have not been claimed again since
 WITH locked AS (
@@ -116,9 +149,14 @@ WITH named AS (
     SELECT job.sink, job.conversation, job.seq FROM named
     JOIN jobs AS job ON job.sink = named.sink AND job.conversation = named.key AND job.seq = named.seq
     ORDER BY job.sink, job.conversation, job.seq FOR UPDATE OF job
-), buried AS (
-    DELETE FROM dead_letters AS dead USING named
-    WHERE dead.sink = named.sink AND dead.conversation = named.key AND dead.seq = named.seq
+), dead AS (
+    SELECT letter.sink, letter.conversation, letter.seq FROM named
+    JOIN dead_letters AS letter
+        ON letter.sink = named.sink AND letter.conversation = named.key AND letter.seq = named.seq
+    ORDER BY letter.sink, letter.conversation, letter.seq FOR UPDATE OF letter
+), forgotten AS (
+    DELETE FROM dead_letters AS letter USING dead
+    WHERE letter.sink = dead.sink AND letter.conversation = dead.conversation AND letter.seq = dead.seq
 )
 DELETE FROM jobs AS job USING locked
 WHERE job.sink = locked.sink AND job.conversation = locked.conversation AND job.seq = locked.seq

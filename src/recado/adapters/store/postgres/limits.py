@@ -24,9 +24,15 @@ class PostgresLimits:
     page_bytes_max: int
     """Bytes of JSON in one page of events, one event at least; what is beyond comes with the next page."""
     erase_rows_max: int
-    """Entries that one transaction erases, so that nobody else waits for long."""
+    """Entries that one transaction erases, and jobs that it retries or drops, so that nobody else waits for long."""
     follow_page: int
     """Events of other processes that are read at a time."""
+    follow_own_max: int
+    """Events of this process, committed while others' before them cannot be read, that are remembered with where they
+    came from."""
+    due_jobs_looked_at: int
+    """Due jobs of a sink among which those are sought that are first in their conversations; of more, the others are
+    put aside."""
     connect_timeout_ms: int
     """How long a connection may take to be made."""
     statement_timeout_ms: int

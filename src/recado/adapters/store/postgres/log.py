@@ -7,8 +7,7 @@ in one snapshot. Of a conversation that was erased meanwhile they are found from
 from collections import defaultdict
 from collections.abc import Iterable
 
-from asyncpg import Connection, Record
-
+from recado.adapters.store.postgres.database import Db
 from recado.adapters.store.postgres.members import MemberCache
 from recado.adapters.store.postgres.statements import SQL
 from recado.adapters.store.rows import event_of
@@ -19,9 +18,7 @@ Recipients = dict[int, frozenset[str]]
 """By seq."""
 
 
-async def read_past(
-    db: "Connection[Record]", cache: MemberCache, after: int, up_to: int | None, limit: int
-) -> list[Committed]:
+async def read_past(db: Db, cache: MemberCache, after: int, up_to: int | None, limit: int) -> list[Committed]:
     """The first events past a position, and up to another if that is given."""
     async with db.transaction(isolation="repeatable_read", readonly=True):
         rows = await db.fetch(SQL["log_past"], after, _EVERYTHING if up_to is None else up_to, limit)
@@ -36,7 +33,7 @@ async def read_past(
 
 
 async def _recipients(
-    db: "Connection[Record]", cache: MemberCache, logs: dict[int, list[Event]], members_seqs: dict[int, int]
+    db: Db, cache: MemberCache, logs: dict[int, list[Event]], members_seqs: dict[int, int]
 ) -> dict[int, Recipients]:
     """By conversation's key. `members_seqs` are of the last events that changed who is a member."""
     members = {key: known for key, seq in members_seqs.items() if (known := cache.get(key, seq)) is not None}

@@ -1,15 +1,13 @@
-"""What users are called, the pages that they have open, and where they want to be called."""
+"""Users' display names, the pages that they have open, and where they want to be notified."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
 
-from asyncpg import Connection, Record
-
+from recado.adapters.store.postgres.database import Db
 from recado.adapters.store.postgres.statements import SQL
-from recado.chat.errors import TooLarge, no_such_conversation
+from recado.chat.errors import no_such_conversation
+from recado.chat.push_subscription import check_room
 from recado.ports import PushSubscription, PushTarget
 
-Db: TypeAlias = "Connection[Record]"
 _ENDED_PAGES = 100  # are deleted with each page that is noted: more than one, so that they do not pile up
 _SUBSCRIPTIONS_LOCK = 1  # tells this store's advisory locks apart
 
@@ -36,8 +34,9 @@ async def note_page(db: Db, user: str, page: str, visible: bool | None, at: int,
     if visible is None:
         await db.execute(SQL["delete_page"], user, page)
     else:
-        await db.execute(SQL["put_page"], user, page, visible, until, at, _ENDED_PAGES)
-        await db.execute(SQL["delete_pages_beyond"], user, pages_max)
+        async with db.transaction():
+            await db.execute(SQL["put_page"], user, page, visible, until, at, _ENDED_PAGES)
+            await db.execute(SQL["delete_pages_beyond"], user, pages_max)
 
 
 async def pages(db: Db, users: Sequence[str], now: int) -> dict[str, bool]:
@@ -48,8 +47,8 @@ async def put_push_subscription(db: Db, user: str, subscription: PushSubscriptio
     async with db.transaction():
         await db.execute(SQL["lock_subscriptions"], _SUBSCRIPTIONS_LOCK, user)
         owner = await db.fetchval(SQL["subscription_owner"], subscription.endpoint)
-        if owner != user and await db.fetchval(SQL["count_subscriptions"], user) >= most:
-            raise TooLarge(f"a user may have {most} push subscriptions: delete one that is not needed any more")
+        if owner != user:
+            check_room(await db.fetchval(SQL["count_subscriptions"], user), most)
         row = (subscription.endpoint, user, subscription.p256dh, subscription.auth, at)
         await db.execute(SQL["put_subscription"], *row)
         return owner is None
@@ -66,5 +65,6 @@ async def push_targets(db: Db, conversation: str, seq: int, recipients: Sequence
 
 async def forget(db: Db, user: str) -> None:
     """Everything that is known of the user beside its conversations."""
-    for statement in ("delete_name", "delete_pages_of", "delete_subscriptions_of"):
-        await db.execute(SQL[statement], user)
+    async with db.transaction():
+        for statement in ("delete_name", "delete_pages_of", "delete_subscriptions_of"):
+            await db.execute(SQL[statement], user)

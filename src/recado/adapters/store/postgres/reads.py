@@ -1,25 +1,22 @@
 """The reads of conversations: each is one statement, and so one moment."""
 
-import re
-
 import msgspec
-from asyncpg import Connection, Record
+from asyncpg import Record
 
+from recado.adapters.store.pages import END, cursor_of, parse_cursor, within_bytes
+from recado.adapters.store.postgres.database import Db
 from recado.adapters.store.postgres.statements import SQL
 from recado.adapters.store.rows import event_of
 from recado.chat.conversation import ConversationView
-from recado.chat.errors import Invalid, no_such_conversation
-from recado.chat.event import Event, count_within, encoded_size
+from recado.chat.errors import no_such_conversation
+from recado.chat.event import count_within, encoded_size
 from recado.ports import Circle, ConversationPage, EventPage, FeedPage, Membership, Placed, Receipt
-
-_SEQ_END = 2**62
-_CURSOR = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})", re.ASCII)  # (active_at, key), both within a bigint
 
 
 class Reads:
     """What one connection reads."""
 
-    def __init__(self, db: "Connection[Record]", unread_count_max: int, page_bytes_max: int) -> None:
+    def __init__(self, db: Db, unread_count_max: int, page_bytes_max: int) -> None:
         self._db = db
         self._unread_count_max = unread_count_max
         self._page_bytes_max = page_bytes_max
@@ -31,17 +28,18 @@ class Reads:
         return _view(row)
 
     async def conversations(self, user: str, cursor: str | None, limit: int) -> ConversationPage:
-        active_at, key = (_SEQ_END, 0) if cursor is None else _parse_cursor(cursor)
+        active_at, key = parse_cursor(cursor)
         rows = await self._db.fetch(
             SQL["conversation_rows_of"], user, self._unread_count_max, active_at, key, limit + 1
         )
-        more = f"{rows[limit - 1][5]}.{rows[limit - 1][0]}" if len(rows) > limit else None
-        return ConversationPage([_view(row) for row in rows[:limit]], more)
+        views = [_view(row) for row in rows[:limit]]
+        more = cursor_of(views[-1].active_at, rows[limit - 1][0]) if len(rows) > limit else None
+        return ConversationPage(views, more)
 
     async def events(
         self, conversation: str, viewer: str | None, after: int | None, before: int | None, limit: int
     ) -> EventPage:
-        end = _SEQ_END if before is None else before
+        end = END if before is None else before
         if after is None:
             rows = await self._db.fetch(SQL["events_before"], conversation, viewer, end, limit)
         else:
@@ -49,13 +47,7 @@ class Reads:
         if not rows:
             raise no_such_conversation(conversation)
         events = [event_of(tuple(row)) for _, *row in rows if row[0] is not None]
-        return EventPage(self._within_page_bytes(events, newest_first=after is None), rows[0][0])
-
-    def _within_page_bytes(self, events: list[Event], newest_first: bool) -> list[Event]:
-        """As many as one page may hold, from the side that the page starts at; one at least."""
-        sizes = map(encoded_size, reversed(events) if newest_first else events)
-        kept = count_within(sizes, self._page_bytes_max)
-        return events[len(events) - kept :] if newest_first else events[:kept]
+        return EventPage(within_bytes(events, self._page_bytes_max, newest_first=after is None), rows[0][0])
 
     async def feed(self, user: str, after: int | None, limit: int) -> FeedPage:
         if after is None:
@@ -107,9 +99,3 @@ def _view(columns: Record) -> ConversationView:
         names={user: name for user, name in zip(members, names, strict=True) if name is not None} or None,
         muted=bool(muted),
     )
-
-
-def _parse_cursor(cursor: str) -> tuple[int, int]:
-    if (found := _CURSOR.fullmatch(cursor)) is None:
-        raise Invalid("unknown cursor: pass the next_cursor of an earlier answer as it was")
-    return int(found[1]), int(found[2])

@@ -106,10 +106,6 @@ SELECT position FROM log_end FOR NO KEY UPDATE;
 -- log_end: the position of the newest event of all
 SELECT position FROM log_end;
 
--- conversation_state: whether there is one, and where its log ends; and of a user whether it is a member
-SELECT c.key, c.last_seq, EXISTS (SELECT 1 FROM members m WHERE m.conversation = c.key AND m.user_id = $2)
-FROM conversations c WHERE c.id = $1 AND c.erased_at IS NULL;
-
 -- conversation_row: one conversation with its members and last event, and a member's cursor and unread messages
 SELECT c.key, c.id, c.subject, c.metadata, c.created_at, c.active_at, c.last_seq, v.read_up_to, v.muted,
     ARRAY (SELECT m.user_id FROM members m WHERE m.conversation = c.key ORDER BY m.key),

@@ -11,15 +11,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from asyncpg import Connection, Record
+from asyncpg import DataError
 
+from recado.adapters.store.admission import Admission
 from recado.adapters.store.job_notices import JobNotices
+from recado.adapters.store.pages import unknown_position
 from recado.adapters.store.postgres import jobs as job_rows
 from recado.adapters.store.postgres import people, writes
 from recado.adapters.store.postgres.batch import Batch, Write
-from recado.adapters.store.postgres.database import FAILURES, Database, unusable
+from recado.adapters.store.postgres.database import FAILURES, Database, Db, unusable
 from recado.adapters.store.postgres.erasing import Erasing
 from recado.adapters.store.postgres.following import Follower
 from recado.adapters.store.postgres.group_commit import GroupCommit
@@ -29,9 +31,8 @@ from recado.adapters.store.postgres.members import MemberCache
 from recado.adapters.store.postgres.pool import Pool
 from recado.adapters.store.postgres.reads import Reads
 from recado.adapters.store.postgres.statements import SQL
-from recado.adapters.store.read_turns import ReadTurns
 from recado.chat.conversation import ConversationView
-from recado.chat.errors import ChatError, Invalid, Unavailable
+from recado.chat.errors import Unavailable
 from recado.chat.event import Committed
 from recado.ports import (
     Changed,
@@ -64,19 +65,15 @@ T = TypeVar("T")
 
 
 class PostgresStore:
-    """A database on a PostgreSQL server as a `recado.ports.Store`. Make it with `open`."""
+    """A database on a PostgreSQL server as a `recado.ports.Store`, and as its `QueueOutbox`. Make it with `open`."""
 
     def __init__(self, database: Database, limits: PostgresLimits, sinks: Sequence[Sink]) -> None:
         self.on_committed: Callable[[Sequence[Committed]], None] = lambda committed: None
         self.on_erased: Callable[[], None] = lambda: None
         self.on_jobs: Callable[[], None] = lambda: None
         self._limits = limits
-        self._loop = asyncio.get_running_loop()
-        self._pending_writes = 0
-        self._pending_sends: dict[str, int] = {}
-        self._pending_reads = 0
-        self._stopping = self._closed = False
-        self._read_turns = ReadTurns(limits.read_connections, limits.pending_reads_per_user_max)
+        self._admission = Admission(limits, limits.read_connections)
+        self._closed = False
         self._pool = Pool(database.connect, limits.read_connections)
         cache = MemberCache(limits.logs_in_memory_max)
         self._follower = Follower(
@@ -90,7 +87,7 @@ class PostgresStore:
         self._leading = Leading(database.connect)
         self._writes = GroupCommit(database, limits, sinks, cache, self._follower)
         self._job_notices = JobNotices(sinks, lambda: self.on_jobs())
-        self._erasing = Erasing(self.write, self.read, limits.erase_rows_max)
+        self._erasing = Erasing(self.write, self.on_connection, limits.erase_rows_max)
 
     @classmethod
     async def open(cls, url: str, limits: PostgresLimits, sinks: Sequence[Sink] = ()) -> "PostgresStore":
@@ -109,22 +106,7 @@ class PostgresStore:
     # Writes
 
     def append_message(self, message: NewMessage) -> Awaitable[Sent]:
-        return self._send(message.sender, writes.append_message(message))
-
-    def _send(self, sender: str, write: Write[T]) -> "asyncio.Future[T]":
-        pending = self._pending_sends.get(sender, 0)
-        if pending >= self._limits.pending_sends_per_user_max:
-            raise Unavailable("too many of your messages wait for the store; try again")
-        future = self.write(write, sender)
-        self._pending_sends[sender] = pending + 1
-        return future
-
-    def _sent(self, sender: str) -> None:
-        left = self._pending_sends[sender] - 1
-        if left:
-            self._pending_sends[sender] = left
-        else:
-            del self._pending_sends[sender]
+        return self.write(writes.append_message(message), message.sender)
 
     async def put_conversation(self, new: NewConversation) -> tuple[ConversationView, bool]:
         created = await self.write(writes.put_conversation(new))
@@ -137,8 +119,7 @@ class PostgresStore:
         return await self.write(writes.remove_member(conversation, user, by, at))
 
     async def change_message(self, change: MessageChange) -> Changed:
-        write = writes.change_message(change)
-        return await (self.write(write) if change.by is None else self._send(change.by, write))
+        return await self.write(writes.change_message(change), change.by)
 
     async def erase_conversation(self, conversation: str, at: int) -> None:
         await self._erasing.conversation(conversation, at)
@@ -149,7 +130,7 @@ class PostgresStore:
     async def finish_erasures(self, at: int) -> None:
         await self._erasing.finish(at)
         told_by_now = at - self._limits.erased_notice_s * 1000
-        await self.read(lambda db: db.execute(SQL["forget_erased_conversations"], told_by_now))
+        await self.on_connection(lambda db: db.execute(SQL["forget_erased_conversations"], told_by_now))
 
     async def erase_older(self, than: int) -> None:
         await self._erasing.older(than)
@@ -163,97 +144,80 @@ class PostgresStore:
     def write(self, write: Write[T], sender: str | None = None) -> "asyncio.Future[T]":
         """What it returns, once that is durable and handed out. Raises its refusal; Unavailable, and then nothing was
         written, unless the connection was lost just while it was committed."""
-        if self._stopping:
-            raise Unavailable("the server is stopping; try again")
-        if self._pending_writes >= self._limits.pending_writes_max:
-            raise Unavailable("the store is too busy; try again")
-        future: asyncio.Future[T] = self._loop.create_future()
-        self._writes.put(write, partial(self._settle, future, sender))
-        self._pending_writes += 1
+        self._writes.check_up()
+        future, told = self._admission.write(sender)
+        self._writes.put(write, told)
         return future
-
-    def _settle(self, future: "asyncio.Future[Any]", sender: str | None, result: Any, error: Exception | None) -> None:
-        self._pending_writes -= 1
-        if sender is not None:
-            self._sent(sender)
-        if future.cancelled():
-            return
-        if error is None:
-            future.set_result(result)
-        elif isinstance(error, ChatError):
-            future.set_exception(error)
-        else:
-            future.set_exception(Unavailable("the store cannot write now; try again"))
 
     # People
 
     async def put_user(self, user: str, name: str | None) -> None:
-        await self.read(lambda db: people.put_user(db, user, name))
+        await self.on_connection(lambda db: people.put_user(db, user, name))
 
     async def names(self, users: Sequence[str]) -> dict[str, str]:
-        return await self.read(lambda db: people.names(db, users))
+        return await self.on_connection(lambda db: people.names(db, users))
 
     async def set_muted(self, conversation: str, user: str, muted: bool) -> bool:
-        return await self.read(lambda db: people.set_muted(db, conversation, user, muted))
+        return await self.on_connection(lambda db: people.set_muted(db, conversation, user, muted))
 
     async def note_page(self, user: str, page: str, visible: bool | None, at: int, until: int, pages_max: int) -> None:
-        await self.read(lambda db: people.note_page(db, user, page, visible, at, until, pages_max))
+        await self.on_connection(lambda db: people.note_page(db, user, page, visible, at, until, pages_max))
 
     async def pages(self, users: Sequence[str], now: int) -> dict[str, bool]:
-        return await self.read(lambda db: people.pages(db, users, now))
+        return await self.on_connection(lambda db: people.pages(db, users, now))
 
     async def put_push_subscription(self, user: str, subscription: PushSubscription, at: int, most: int) -> bool:
-        return await self.read(lambda db: people.put_push_subscription(db, user, subscription, at, most))
+        return await self.on_connection(lambda db: people.put_push_subscription(db, user, subscription, at, most))
 
     async def delete_push_subscription(self, user: str | None, endpoint: str) -> None:
-        await self.read(lambda db: people.delete_push_subscription(db, user, endpoint))
+        await self.on_connection(lambda db: people.delete_push_subscription(db, user, endpoint))
 
     async def push_targets(self, conversation: str, seq: int, recipients: Sequence[str]) -> list[PushTarget]:
-        return await self.read(lambda db: people.push_targets(db, conversation, seq, recipients))
+        return await self.on_connection(lambda db: people.push_targets(db, conversation, seq, recipients))
 
     # Jobs
 
     async def claim_jobs(self, wanted: Wanted) -> list[Claim]:
-        return await self.read(lambda db: job_rows.claim(db, wanted))
+        return await self.on_connection(lambda db: job_rows.claim(db, wanted, self._limits.due_jobs_looked_at))
 
     async def extend_claims(self, claims: Sequence[Claim], until: int) -> None:
-        await self.read(lambda db: job_rows.extend(db, claims, until))
+        await self.on_connection(lambda db: job_rows.extend(db, claims, until))
 
     async def release_claims(self, claims: Sequence[Claim]) -> None:
-        await self.read(lambda db: job_rows.release(db, claims))
+        await self.on_connection(lambda db: job_rows.release(db, claims))
 
     async def settle_jobs(self, jobs: Sequence[Job]) -> None:
-        await self.read(lambda db: job_rows.settle(db, jobs))
+        await self.on_connection(lambda db: job_rows.settle(db, jobs))
 
     async def put_off_job(self, claim: Claim, due_at: int | None, error: str) -> None:
-        await self.read(lambda db: job_rows.put_off(db, claim, due_at, error))
+        await self.on_connection(lambda db: job_rows.put_off(db, claim, due_at, error))
 
     async def next_job_at(self, sinks: Sequence[str]) -> int | None:
-        return await self.read(lambda db: job_rows.next_at(db, sinks))
+        return await self.on_connection(lambda db: job_rows.next_at(db, sinks))
 
     async def lane_due_at(self, sink: str, conversation: str) -> int | None:
-        return await self.read(lambda db: job_rows.lane_due_at(db, sink, conversation))
+        return await self.on_connection(lambda db: job_rows.lane_due_at(db, sink, conversation))
 
     async def job_events(self, conversation: str, first: int, last: int) -> list[JobEvent]:
-        return await self.read(lambda db: job_rows.events(db, conversation, first, last))
+        return await self.on_connection(lambda db: job_rows.events(db, conversation, first, last))
 
     async def unqueued_jobs(self, sinks: Sequence[str], now: int, queued_before: int, limit: int) -> list[Job]:
-        return await self.read(lambda db: job_rows.unqueued(db, sinks, now, queued_before, limit))
+        return await self.on_connection(lambda db: job_rows.unqueued(db, sinks, now, queued_before, limit))
 
     async def note_queued(self, jobs: Sequence[Job], at: int) -> None:
-        await self.read(lambda db: job_rows.note_queued(db, jobs, at))
+        await self.on_connection(lambda db: job_rows.note_queued(db, jobs, at))
 
     async def list_jobs(self, which: JobFilter, limit: int) -> list[JobView]:
-        return await self.read(lambda db: job_rows.listed(db, which, limit))
+        return await self.on_connection(lambda db: job_rows.listed(db, which, limit))
 
     async def count_jobs(self) -> list[JobCount]:
-        return await self.read(job_rows.counted)
+        return await self.on_connection(job_rows.counted)
 
     async def retry_jobs(self, which: JobFilter, at: int) -> int:
-        return await self.read(lambda db: job_rows.retry(db, which, at))
+        return await self.on_connection(lambda db: job_rows.retry(db, which, self._limits.erase_rows_max, at))
 
     async def drop_jobs(self, which: JobFilter) -> int:
-        return await self.read(lambda db: job_rows.drop(db, which))
+        return await self.on_connection(lambda db: job_rows.drop(db, which, self._limits.erase_rows_max))
 
     # Reads
 
@@ -273,9 +237,9 @@ class PostgresStore:
 
     async def feed(self, user: str, after: int | None, limit: int) -> FeedPage:
         if after is not None and after > self._follower.position:
-            newest: int = await self.read(lambda db: db.fetchval(SQL["log_end"]))  # another process may be ahead
-            if after > newest:
-                raise Invalid("unknown cursor: it is not of this server's data; begin anew without one")
+            newest: int = await self.on_connection(lambda db: db.fetchval(SQL["log_end"]))
+            if after > newest:  # else another process is ahead
+                raise unknown_position()
         return await self._read(lambda reads: reads.feed(user, after, limit), user)
 
     async def receipts(self, conversation: str, viewer: str | None, members_max: int) -> list[Receipt]:
@@ -289,34 +253,27 @@ class PostgresStore:
 
     async def _read(self, run: Callable[[Reads], Awaitable[T]], user: str | None = None) -> T:
         limits = self._limits
-        return await self.read(lambda db: run(Reads(db, limits.unread_count_max, limits.page_bytes_max)), user)
+        return await self.on_connection(lambda db: run(Reads(db, limits.unread_count_max, limits.page_bytes_max)), user)
 
-    async def read(self, run: "Callable[[Connection[Record]], Awaitable[T]]", user: str | None = None) -> T:
-        """Run it on a connection of its own. What a user reads waits for that user's turn; the host's reads and the
-        server's own need none. Raises Unavailable."""
-        self._check_readable()
-        if self._pending_reads >= self._limits.pending_reads_max:
-            raise Unavailable("the store is too busy; try again")
-        self._pending_reads += 1
+    async def on_connection(self, run: Callable[[Db], Awaitable[T]], user: str | None = None) -> T:
+        """Run it on a connection of its own: it reads, or writes what no batch locks. With a user it is that user's
+        read, and waits for its turn. Raises Unavailable; a write that was under way then may have been done."""
+        self._check_up()
         try:
-            if user is None:
-                return await self._pool.run(partial(self._run_read, run))
-            async with self._read_turns.turn(user):
-                return await self._pool.run(partial(self._run_read, run))
+            return await self._admission.read(lambda: self._pool.run(partial(self._run_on, run)), user)
+        except DataError:  # a fault of what was asked, not of the server: to try again would not help
+            raise
         except FAILURES as error:
-            raise Unavailable("the store cannot be read now; try again") from error
-        finally:
-            self._pending_reads -= 1
+            raise Unavailable("the store cannot be reached now; try again") from error
 
-    def _run_read(self, run: "Callable[[Connection[Record]], Awaitable[T]]", db: "Connection[Record]") -> Awaitable[T]:
-        self._check_readable()  # it may have waited for its turn
+    def _run_on(self, run: Callable[[Db], Awaitable[T]], db: Db) -> Awaitable[T]:
+        self._check_up()  # it may have waited for its turn
         return run(db)
 
-    def _check_readable(self) -> None:
-        if self._stopping:
-            raise Unavailable("the server is stopping; try again")
+    def _check_up(self) -> None:
+        self._admission.check_open()
         if not self._writes.is_up:
-            raise Unavailable("the store cannot be read now; try again")
+            raise Unavailable("the store cannot be reached now; try again")
 
     def _committed(self, committed: Sequence[Committed]) -> None:
         self._job_notices.committed(committed)
@@ -333,14 +290,14 @@ class PostgresStore:
 
     async def stop(self) -> None:
         """Refuse what is asked for from now on, and return once what was accepted is settled."""
-        self._stopping = True
+        self._admission.is_stopping = True
         await self._writes.settled()
 
     async def close(self) -> None:
         """Commit what was accepted, then let go of the connections. Idempotent."""
         if self._closed:
             return
-        self._stopping = self._closed = True
+        self._admission.is_stopping = self._closed = True
         await self._writes.close()
         await self._follower.close()
         await self._leading.close()

@@ -8,10 +8,13 @@ from functools import partial
 
 import msgspec
 
-from recado.adapters.store.postgres.batch import Batch, Cursors, Log, Write
+from recado.adapters.store.postgres.batch import Batch, Log, Write
 from recado.adapters.store.rows import Detail, event_of
-from recado.chat.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge, no_such_conversation
+from recado.chat.conversation import Description, check_listed, check_member, check_room, described_anew
+from recado.chat.cursors import PAIR, Cursors, after_reading, may_be_delivered
+from recado.chat.errors import id_was_erased, no_such_conversation
 from recado.chat.event import CONVERSATION_CHANGED, DELETED, EDITED, MEMBER_ADDED, MEMBER_REMOVED, Event
+from recado.chat.message import check_change, message_at
 from recado.ports import (
     Changed,
     Delivered,
@@ -22,8 +25,6 @@ from recado.ports import (
     ReadMark,
     Sent,
 )
-
-_PAIR = 2
 
 
 def append_message(message: NewMessage) -> Write[Sent]:
@@ -49,28 +50,12 @@ def change_message(change: MessageChange) -> Write[Changed]:
 
 async def _change_message(batch: Batch, change: MessageChange) -> Changed:
     log = batch.log(change.conversation)
-    if change.by is not None and change.by not in log.members:
-        raise no_such_conversation(change.conversation)
-    entry = await _message(batch, log, change.seq)
-    if change.by is not None and entry.sender != change.by:
-        raise Forbidden(f"the message {change.seq} is not yours: a sender may change its own messages")
-    if change.body == entry.body:  # also None, when its body is gone
+    check_member(change.conversation, change.by, log.members)
+    rows = await batch.fetch("event_at", log.key, change.seq)
+    entry = message_at(change.seq, event_of(tuple(rows[0])) if rows else None)
+    if not check_change(entry, change.body, change.by, change.changeable_since):
         return Changed(entry, changed=False)
-    if entry.type == DELETED:
-        raise Conflict(f"the message {change.seq} is deleted: it takes no other body")
-    if change.by is not None and entry.at < change.changeable_since:
-        raise Forbidden(f"the message {change.seq} is too old to be changed by its sender")
     return Changed(await _change(batch, log, change, entry), changed=True)
-
-
-async def _message(batch: Batch, log: Log, seq: int) -> Event:
-    rows = await batch.fetch("event_at", log.key, seq)
-    if not rows:
-        raise NotFound(f"there is no message {seq} in this conversation")
-    entry = event_of(tuple(rows[0]))
-    if entry.id is None:
-        raise Conflict(f"the event {seq} is no message: it cannot be changed")
-    return entry
 
 
 async def _change(batch: Batch, log: Log, change: MessageChange, entry: Event) -> Event:
@@ -100,24 +85,20 @@ async def _put_conversation(batch: Batch, new: NewConversation) -> bool:
         return True
     log = batch.find(new.id)
     if log is None:
-        raise Conflict(f"conversation {new.id!r} was erased, and its id is never used again: take another one")
+        raise id_was_erased(new.id)
     await _bring_up_to_date(batch, log, new)
     return False
 
 
 async def _bring_up_to_date(batch: Batch, log: Log, new: NewConversation) -> None:
-    if strangers := [user for user in new.members if user not in log.members]:
-        raise Conflict(
-            f"conversation {new.id!r} exists and {', '.join(strangers)} is not a member of it: "
-            "add members with PUT /v1/conversations/{id}/members/{user}"
-        )
-    ((subject, metadata),) = await batch.fetch("describe_conversation", log.key)
-    wanted_subject = subject if new.subject is None else new.subject
-    wanted_metadata = metadata if new.metadata is None else bytes(new.metadata).decode()
-    if (wanted_subject, wanted_metadata) == (subject, metadata):
+    check_listed(new.id, new.members, log.members)
+    (row,) = await batch.fetch("describe_conversation", log.key)
+    stored = Description(*row)
+    wanted = described_anew(stored, new.subject, new.metadata)
+    if wanted == stored:
         return
-    await batch.execute("update_conversation", log.key, wanted_subject, wanted_metadata)
-    detail = Detail(subject=wanted_subject, metadata=msgspec.Raw(wanted_metadata.encode()))
+    await batch.execute("update_conversation", log.key, *wanted)
+    detail = Detail(subject=wanted.subject, metadata=msgspec.Raw(wanted.metadata.encode()))
     batch.append_detail(log, CONVERSATION_CHANGED, new.creator, new.at, detail, log.members)
 
 
@@ -128,8 +109,7 @@ def put_member(conversation: str, user: str, by: str | None, at: int, members_ma
         log = batch.log(conversation)
         if user in log.members:
             return False
-        if len(log.members) >= members_max:
-            raise TooLarge(f"conversation {conversation!r} has {members_max} members, which is the most it may have")
+        check_room(conversation, log.members, members_max)
         batch.join(log, (user,), joined_seq=log.last_seq + 1)
         batch.append_detail(log, MEMBER_ADDED, by, at, Detail(user=user), log.members)
         return True
@@ -161,15 +141,12 @@ async def take_out(batch: Batch, log: Log, user: str, by: str | None, at: int) -
 def mark_read(conversation: str, user: str, seq: int) -> Write[ReadMark]:
     async def run(batch: Batch) -> ReadMark:
         log = batch.log(conversation)
-        if user not in log.members:
-            raise no_such_conversation(conversation)
-        if seq > log.last_seq:
-            raise Invalid(f"seq {seq} is past the end of the log, which is {log.last_seq}")
-        read_up_to, delivered_up_to = log.cursors[user]
-        if seq <= read_up_to:
-            return ReadMark(read_up_to, False, log.members)
-        batch.move(log, user, Cursors(seq, max(seq, delivered_up_to)))  # what is read has been delivered
-        return ReadMark(seq, True, log.members)
+        check_member(conversation, user, log.members)
+        known = log.cursors[user]
+        cursors = after_reading(known, seq, log.last_seq)
+        if cursors != known:
+            batch.move(log, user, cursors)
+        return ReadMark(cursors.read_up_to, cursors != known, log.members)
 
     return Write(run, (conversation,), marks=(DeliveredMark(conversation, user, 0),))
 
@@ -185,12 +162,12 @@ def mark_delivered(marks: Sequence[DeliveredMark], members_max: int) -> Write[li
 async def _mark_delivered(batch: Batch, mark: DeliveredMark, members_max: int) -> Delivered | None:
     conversation, user, seq = mark
     log = batch.find(conversation)
-    if log is None or user not in log.members or seq > log.last_seq or len(log.members) > members_max:
+    if log is None or not may_be_delivered(user, seq, log.last_seq, log.members, members_max):
         return None
     read_up_to, delivered_up_to = log.cursors[user]
     if seq <= delivered_up_to:
         return None
-    is_pair = len(log.members) <= _PAIR  # most conversations: the sender is the other one
+    is_pair = len(log.members) <= PAIR
     senders = log.members if is_pair else await batch.senders(log, delivered_up_to, seq)
     batch.move(log, user, Cursors(read_up_to, seq))
     return Delivered(conversation, user, seq, senders - {user}, len(log.members))

@@ -5,16 +5,15 @@ ones: however many wait behind one that fails, looking for work costs what there
 of their own, so that they are in nobody's way.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import apsw
 
-from recado.adapters.store.rows import Row, event_of
-from recado.adapters.store.sqlite.statements import SQL
-from recado.chat.event import CONVERSATION_ERASED, MEMBER_REMOVED, Event
+from recado.adapters.store.rows import Row, event_of, job_event, job_events_of_erased
+from recado.adapters.store.sqlite.statements import SQL, value_of
+from recado.chat.event import Event
 from recado.ports import Claim, Job, JobCount, JobEvent, JobFilter, JobView, Sink, Wanted
 
 _INSERT_JOB = SQL["insert_job"]
@@ -37,7 +36,7 @@ def insert(db: apsw.Connection, sinks: Sequence[Sink], events: Sequence[tuple[in
         (sink.name, key, event.seq, event.at, event.at + sink.delay_ms)
         for key, event in events
         for sink in sinks
-        if event.type is None or not sink.messages_only
+        if sink.wants(event)
     ]
     db.cursor().executemany(_INSERT_JOB, rows)
 
@@ -66,13 +65,13 @@ def _due_lanes(db: apsw.Connection, sink: str, wanted: Wanted, lanes_max: int) -
 
 
 def _claim_lane(db: apsw.Connection, sink: str, key: int, wanted: Wanted) -> list[Claim]:
-    if _value(db, "lane_is_taken", sink, key, wanted.now):
+    if value_of(db, "lane_is_taken", sink, key, wanted.now):
         return []
     rows: list[Row] = db.execute(SQL["lane"], (sink, key, wanted.lane_jobs_max)).fetchall()
     due = list(takewhile(lambda row: row[1] <= wanted.now, rows))
-    conversation = _value(db, "conversation_id", key)
+    conversation = value_of(db, "conversation_id", key)
     expires_at = wanted.now + wanted.lease_ms
-    return [Claim(Job(sink, conversation, seq), _value(db, "claim", expires_at, sink, key, seq)) for seq, *_ in due]
+    return [Claim(Job(sink, conversation, seq), value_of(db, "claim", expires_at, sink, key, seq)) for seq, *_ in due]
 
 
 def extend(db: apsw.Connection, claims: Iterable[Claim], until: int) -> None:
@@ -102,10 +101,6 @@ def put_off(db: apsw.Connection, claimed: Claim, due_at: int | None, error: str)
         if db.changes():
             db.execute(SQL["delete_job"], row)
     _find_first(db, [row[:2]])
-
-
-def note_queued(db: apsw.Connection, jobs: Iterable[Job], at: int) -> None:
-    db.cursor().executemany(SQL["note_queued"], [(at, *_row_of(db, job)) for job in jobs])
 
 
 def retry_waiting(db: apsw.Connection, which: JobFilter, at: int, after: Row, rows_max: int) -> Walked:
@@ -158,13 +153,8 @@ def _row_of(db: apsw.Connection, job: Job) -> Row:
 
 
 def _key(db: apsw.Connection, conversation: str) -> int | None:
-    key: int | None = _value(db, "conversation_key", conversation)
+    key: int | None = value_of(db, "conversation_key", conversation)
     return key
-
-
-def _value(db: apsw.Connection, statement: str, *parameters: str | int) -> Any:
-    """Of the one row that there may be."""
-    return next((value for (value,) in db.execute(SQL[statement], parameters).fetchall()), None)
 
 
 # Reads
@@ -176,7 +166,7 @@ def first_due_at(db: apsw.Connection, sinks: Iterable[str]) -> int | None:
 
 
 def lane_due_at(db: apsw.Connection, sink: str, conversation: str) -> int | None:
-    due_at: int | None = _value(db, "lane_due_at", sink, conversation)
+    due_at: int | None = value_of(db, "lane_due_at", sink, conversation)
     return due_at
 
 
@@ -186,20 +176,14 @@ def events(db: apsw.Connection, conversation: str, first: int, last: int) -> lis
         return []
     key, last_seq, erased_at = rows[0]
     if erased_at is not None:
-        ending = Event(last_seq + 1, None, erased_at, type=CONVERSATION_ERASED)
-        return [JobEvent(ending, frozenset())] if first <= ending.seq <= last else []
+        return job_events_of_erased(last_seq, erased_at, first, last)
     joined: list[Row] = db.execute(SQL["members_since"], (key,)).fetchall()
     found = db.execute(SQL["events_after"], (key, first - 1, last + 1, last - first + 1))
-    return [JobEvent(event, _recipients(event, joined)) for event in map(event_of, found)]
+    return [job_event(event, _members_at(event.seq, joined)) for event in map(event_of, found)]
 
 
-def _recipients(event: Event, joined: Sequence[Row]) -> frozenset[str]:
-    members = frozenset(user for user, joined_seq in joined if joined_seq <= event.seq)
-    return members | {event.user} if event.type == MEMBER_REMOVED and event.user is not None else members
-
-
-def unqueued(db: apsw.Connection, sinks: Sequence[str], now: int, queued_before: int, limit: int) -> list[Job]:
-    return [Job(*row) for row in db.execute(SQL["unqueued_jobs"], (json.dumps(list(sinks)), now, queued_before, limit))]
+def _members_at(seq: int, joined: Sequence[Row]) -> frozenset[str]:
+    return frozenset(user for user, joined_seq in joined if joined_seq <= seq)
 
 
 def listed(db: apsw.Connection, which: JobFilter, limit: int) -> list[JobView]:

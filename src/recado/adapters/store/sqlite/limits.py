@@ -26,6 +26,6 @@ class SqliteLimits:
     page_bytes_max: int
     """Bytes of JSON in one page of events, one event at least; what is beyond comes with the next page."""
     erase_rows_max: int
-    """Entries that one transaction erases, so that nobody else waits for long."""
+    """Entries that one transaction erases, and jobs that it retries or drops, so that nobody else waits for long."""
     wal_truncate_interval_ms: int
     """At least so long from one emptying of the write-ahead log to the next."""

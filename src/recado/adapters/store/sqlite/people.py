@@ -1,16 +1,16 @@
-"""What users are called, the pages that they have open, and where they want to be called: each in the transaction of
+"""Users' display names, the pages that they have open, and where they want to be notified: each in the transaction of
 who asks.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import apsw
 import msgspec
 
 from recado.adapters.store.rows import Row
-from recado.adapters.store.sqlite.statements import SQL
-from recado.chat.errors import TooLarge, no_such_conversation
+from recado.adapters.store.sqlite.statements import SQL, value_of
+from recado.chat.errors import no_such_conversation
+from recado.chat.push_subscription import check_room
 from recado.ports import PushSubscription, PushTarget
 
 _ENDED_PAGES = 100  # are deleted with each page that is noted: more than one, so that they do not pile up
@@ -26,8 +26,8 @@ def put_user(db: apsw.Connection, user: str, name: str | None) -> None:
 
 
 def set_muted(db: apsw.Connection, conversation: str, user: str, muted: bool) -> bool:
-    key = _value(db, "conversation_state", conversation)
-    if key is None or _value(db, "read_up_to", key, user) is None:
+    key = value_of(db, "living_key", conversation)
+    if key is None or value_of(db, "is_member", key, user) is None:
         raise no_such_conversation(conversation)
     db.execute(SQL["set_muted"], (muted, key, user))
     return db.changes() > 0
@@ -46,9 +46,9 @@ def note_page(
 
 def put_push_subscription(db: apsw.Connection, user: str, subscription: PushSubscription, at: int, most: int) -> bool:
     """True if it is new."""
-    owner = _value(db, "subscription_owner", subscription.endpoint)
-    if owner != user and (_value(db, "count_subscriptions", user) or 0) >= most:
-        raise TooLarge(f"a user may have {most} push subscriptions: delete one that is not needed any more")
+    owner = value_of(db, "subscription_owner", subscription.endpoint)
+    if owner != user:
+        check_room(value_of(db, "count_subscriptions", user), most)
     row = (subscription.endpoint, user, subscription.p256dh, subscription.auth, at)
     db.execute(SQL["put_subscription"], row)
     return owner is None
@@ -83,9 +83,3 @@ def push_targets(db: apsw.Connection, conversation: str, seq: int, recipients: S
 
 def _array(users: Sequence[str]) -> str:
     return msgspec.json.encode(users).decode()
-
-
-def _value(db: apsw.Connection, statement: str, *parameters: str | int) -> Any:
-    """The first column of the one row, None if there is none."""
-    row = db.execute(SQL[statement], parameters).fetchone()
-    return None if row is None else row[0]

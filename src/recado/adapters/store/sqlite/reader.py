@@ -1,24 +1,22 @@
 """The reads, run by reading threads, each on its own connection and in one read transaction."""
 
-import re
 from collections.abc import Sequence
 
 import apsw
 import msgspec
 
+from recado.adapters.store.pages import END, cursor_of, parse_cursor, within_bytes
 from recado.adapters.store.rows import Row, event_of
 from recado.adapters.store.sqlite import feed, jobs, people
 from recado.adapters.store.sqlite.limits import SqliteLimits
 from recado.adapters.store.sqlite.statements import SQL
 from recado.chat.conversation import ConversationView
-from recado.chat.errors import Invalid, no_such_conversation
-from recado.chat.event import Event, count_within, encoded_size
+from recado.chat.errors import no_such_conversation
 from recado.ports import (
     Circle,
     ConversationPage,
     EventPage,
     FeedPage,
-    Job,
     JobCount,
     JobEvent,
     JobFilter,
@@ -27,9 +25,6 @@ from recado.ports import (
     PushTarget,
     Receipt,
 )
-
-_SEQ_END = 2**62
-_CURSOR = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})", re.ASCII)  # (active_at, key), both within SQLite's integers
 
 
 class Reader:
@@ -46,13 +41,13 @@ class Reader:
         return view  # noqa: RET504  # `with` a connection may swallow errors, as far as a type checker knows
 
     def conversations(self, user: str, cursor: str | None, limit: int) -> ConversationPage:
-        active_at, key = (_SEQ_END, 0) if cursor is None else _parse_cursor(cursor)
+        active_at, key = parse_cursor(cursor)
         with self._db:
             rows: list[Row] = self._db.execute(
                 SQL["conversation_rows_of"], (user, active_at, key, limit + 1)
             ).fetchall()
             views = [self._view(row[:-2], user, *row[-2:]) for row in rows[:limit]]
-        more = f"{rows[limit - 1][5]}.{rows[limit - 1][0]}" if len(rows) > limit else None
+        more = cursor_of(views[-1].active_at, rows[limit - 1][0]) if len(rows) > limit else None
         return ConversationPage(views, more)
 
     def events(
@@ -61,24 +56,18 @@ class Reader:
         with self._db:
             key, last_seq = self._state(conversation)
             self._member(key, conversation, viewer)
-            end = _SEQ_END if before is None else before
+            end = END if before is None else before
             if after is None:
                 rows = self._db.execute(SQL["events_before"], (key, end, limit)).fetchall()[::-1]
             else:
                 rows = self._db.execute(SQL["events_after"], (key, after, end, limit)).fetchall()
         events = [event_of(row) for row in rows]
-        return EventPage(self._within_page_bytes(events, newest_first=after is None), last_seq)
+        return EventPage(within_bytes(events, self._limits.page_bytes_max, newest_first=after is None), last_seq)
 
     def feed(self, user: str, after: int | None, limit: int) -> FeedPage:
         with self._db:
             page = feed.read(self._db, user, after, limit, self._limits.page_bytes_max)
         return page  # noqa: RET504  # `with` a connection may swallow errors, as far as a type checker knows
-
-    def _within_page_bytes(self, events: list[Event], newest_first: bool) -> list[Event]:
-        """As many as one page may hold, from the side that the page starts at; one at least."""
-        sizes = map(encoded_size, reversed(events) if newest_first else events)
-        kept = count_within(sizes, self._limits.page_bytes_max)
-        return events[len(events) - kept :] if newest_first else events[:kept]
 
     def unread_count(self, conversation: str, user: str, read_up_to: int) -> int:
         with self._db:
@@ -141,9 +130,6 @@ class Reader:
             found = jobs.events(self._db, conversation, first, last)
         return found  # noqa: RET504  # `with` a connection may swallow errors, as far as a type checker knows
 
-    def unqueued_jobs(self, sinks: Sequence[str], now: int, queued_before: int, limit: int) -> list[Job]:
-        return jobs.unqueued(self._db, sinks, now, queued_before, limit)
-
     def list_jobs(self, which: JobFilter, limit: int) -> list[JobView]:
         return jobs.listed(self._db, which, limit)
 
@@ -197,9 +183,3 @@ class Reader:
     def _row(self, statement: str, *parameters: object) -> Row | None:
         row: Row | None = self._db.execute(SQL[statement], parameters).fetchone()
         return row
-
-
-def _parse_cursor(cursor: str) -> tuple[int, int]:
-    if (found := _CURSOR.fullmatch(cursor)) is None:
-        raise Invalid("unknown cursor: pass the next_cursor of an earlier answer as it was")
-    return int(found[1]), int(found[2])

@@ -3,6 +3,12 @@
 -- conversation_state: what the writer keeps in memory of a conversation
 SELECT key, last_seq FROM conversations WHERE id = ? AND erased_at IS NULL;
 
+-- living_key: of a conversation that is not erased
+SELECT key FROM conversations WHERE id = ? AND erased_at IS NULL;
+
+-- is_member: whether a user is one
+SELECT 1 FROM members WHERE conversation = ? AND user = ?;
+
 -- member_users: the members, in the order of joining
 SELECT user FROM members WHERE conversation = ? ORDER BY key;
 
@@ -77,17 +83,14 @@ SELECT e.position, e.seq, e.at, e.sender, e.type, e.id, coalesce(e.body, t.body)
 FROM events e LEFT JOIN events t ON t.conversation = e.conversation AND t.seq = e.target
 WHERE e.conversation = ? AND e.seq >= ? ORDER BY e.seq LIMIT ?;
 
--- read_up_to: a member's read cursor
-SELECT read_up_to FROM members WHERE conversation = ? AND user = ?;
-
 -- member_row: a member's read cursor, and whether it is called for the conversation
 SELECT read_up_to, muted FROM members WHERE conversation = ? AND user = ?;
 
--- set_read_up_to: move a member's read cursor; what is read has been delivered
-UPDATE members SET read_up_to = ?1, delivered_up_to = max(delivered_up_to, ?1) WHERE conversation = ?2 AND user = ?3;
+-- cursors: how far a member is
+SELECT read_up_to, delivered_up_to FROM members WHERE conversation = ? AND user = ?;
 
--- delivered_up_to: a member's cursor of what has reached it
-SELECT delivered_up_to FROM members WHERE conversation = ? AND user = ?;
+-- set_cursors: how far it is now
+UPDATE members SET read_up_to = ?, delivered_up_to = ? WHERE conversation = ? AND user = ?;
 
 -- advance_delivered_up_to: move it forward; changes nothing if it was that far
 UPDATE members SET delivered_up_to = ?1 WHERE conversation = ?2 AND user = ?3 AND delivered_up_to < ?1;
@@ -229,8 +232,12 @@ VALUES (?1, ?2, ?3, ?4, ?5, NOT EXISTS (SELECT 1 FROM jobs WHERE sink = ?1 AND c
 -- end_leases: this process alone has the file, and has claimed nothing yet
 UPDATE jobs SET is_claimed = 0, due_at = created_at WHERE is_claimed;
 
--- due_lanes: the conversations in which the first job of a sink is due, or its lease has expired
-SELECT conversation FROM jobs WHERE sink = ? AND is_first AND due_at <= ? ORDER BY due_at LIMIT ?;
+-- due_lanes: the conversations in which the first job of a sink is due, or its lease has expired, and somebody is at no
+-- later one
+SELECT conversation FROM jobs j WHERE sink = ?1 AND is_first AND due_at <= ?2 AND NOT EXISTS (
+    SELECT 1 FROM jobs taken
+    WHERE taken.sink = ?1 AND taken.conversation = j.conversation AND taken.is_claimed AND taken.due_at > ?2
+) ORDER BY due_at LIMIT ?3;
 
 -- lane: the first jobs of a sink in a conversation
 SELECT seq, due_at FROM jobs WHERE sink = ? AND conversation = ? ORDER BY seq LIMIT ?;
@@ -289,15 +296,6 @@ SELECT key, last_seq, erased_at FROM conversations WHERE id = ?;
 
 -- members_since: the members, and by which event each of them became one
 SELECT user, joined_seq FROM members WHERE conversation = ?;
-
--- unqueued_jobs: those that are due, or whose lease has expired, and that no queue has been given since, or not since a
--- time
-SELECT j.sink, c.id, j.seq FROM jobs j JOIN conversations c ON c.key = j.conversation
-WHERE j.sink IN (SELECT value FROM json_each(?1)) AND j.due_at <= ?2 AND j.queued_at < max(j.due_at, ?3)
-ORDER BY j.created_at, j.sink, j.conversation, j.seq LIMIT ?4;
-
--- note_queued: a queue has been given it
-UPDATE jobs SET queued_at = ? WHERE sink = ? AND conversation = ? AND seq = ?;
 
 -- list_jobs: those that a filter means, the oldest first
 SELECT sink, id, seq, state, attempt, created_at, due_at, error FROM (

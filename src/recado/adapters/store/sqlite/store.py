@@ -13,12 +13,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import apsw
 
+from recado.adapters.store.admission import Admission, Told
 from recado.adapters.store.job_notices import JobNotices
-from recado.adapters.store.read_turns import ReadTurns
+from recado.adapters.store.pages import unknown_position
 from recado.adapters.store.rows import Row
 from recado.adapters.store.sqlite import files, jobs, people
 from recado.adapters.store.sqlite.erasing import Erasing
@@ -29,7 +30,7 @@ from recado.adapters.store.sqlite.reader import Reader
 from recado.adapters.store.sqlite.truncation import Truncation
 from recado.adapters.store.sqlite.writer import Writer
 from recado.chat.conversation import ConversationView
-from recado.chat.errors import ChatError, Invalid, Unavailable
+from recado.chat.errors import ChatError, Unavailable
 from recado.chat.event import Committed
 from recado.ports import (
     Changed,
@@ -60,7 +61,6 @@ from recado.ports import (
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-_Ticket = Callable[[Any, Exception | None], None]  # told how a write ended
 _Step = Callable[..., Walked]  # of a walk over jobs: (db, after, rows_max)
 
 
@@ -80,11 +80,8 @@ class SqliteStore:
         except BaseException:
             self._lock.close()
             raise
-        self._pending_writes = 0
-        self._pending_sends: dict[str, int] = {}
-        self._pending_reads = 0
-        self._read_turns = ReadTurns(limits.reader_threads, limits.pending_reads_per_user_max)
-        self._stopping = self._closed = False
+        self._admission = Admission(limits, limits.reader_threads)
+        self._closed = False
         self._readers = threading.local()
         self._reader_connections: list[apsw.Connection] = []
         self._reads = ThreadPoolExecutor(limits.reader_threads, "recado-read")
@@ -96,7 +93,7 @@ class SqliteStore:
         self._job_notices = JobNotices(sinks, lambda: self.on_jobs())
         writer = Writer(self._db, limits.logs_in_memory_max, sinks)
         self._position = writer.position
-        self._writes: GroupCommit[Writer, _Ticket] = GroupCommit(
+        self._writes: GroupCommit[Writer, Told] = GroupCommit(
             writer,
             limits.batch_writes_max,
             self._settle,
@@ -113,22 +110,7 @@ class SqliteStore:
     # Writes
 
     def append_message(self, message: NewMessage) -> Awaitable[Sent]:
-        return self._write_of(message.sender, lambda writer: writer.append_message(message))
-
-    def _write_of(self, sender: str, run: Callable[[Writer], T]) -> "asyncio.Future[T]":
-        pending = self._pending_sends.get(sender, 0)
-        if pending >= self._limits.pending_sends_per_user_max:
-            raise Unavailable("too many of your messages wait for the store; try again")
-        future = self._write(run, sender=sender)
-        self._pending_sends[sender] = pending + 1
-        return future
-
-    def _sent(self, sender: str) -> None:
-        left = self._pending_sends[sender] - 1
-        if left:
-            self._pending_sends[sender] = left
-        else:
-            del self._pending_sends[sender]
+        return self._write(lambda writer: writer.append_message(message), sender=message.sender)
 
     async def put_conversation(self, new: NewConversation) -> tuple[ConversationView, bool]:
         created: bool = await self._write(lambda writer: writer.put_conversation(new))
@@ -144,8 +126,7 @@ class SqliteStore:
         return await self._write(lambda writer: writer.mark_read(conversation, user, seq))
 
     async def change_message(self, change: MessageChange) -> Changed:
-        change_it = partial(Writer.change_message, change=change)
-        changed = await (self._write(change_it) if change.by is None else self._write_of(change.by, change_it))
+        changed = await self._write(lambda writer: writer.change_message(change), sender=change.by)
         if changed.changed:
             self._truncation.soon()
         return changed
@@ -166,29 +147,9 @@ class SqliteStore:
         return await self._write(lambda writer: writer.mark_delivered(marks, members_max), len(marks))
 
     def _write(self, run: Callable[[Writer], T], weight: int = 1, sender: str | None = None) -> "asyncio.Future[T]":
-        if self._stopping:
-            raise Unavailable("the server is stopping; try again")
-        if self._pending_writes >= self._limits.pending_writes_max:
-            raise Unavailable("the store is too busy; try again")
-        self._pending_writes += 1
-        future: asyncio.Future[T] = self._loop.create_future()
-        self._writes.put(run, partial(self._settle_write, future, sender), weight)
+        future, told = self._admission.write(sender)
+        self._writes.put(run, told, weight)
         return future
-
-    def _settle_write(
-        self, future: "asyncio.Future[Any]", sender: str | None, result: Any, error: Exception | None
-    ) -> None:
-        self._pending_writes -= 1
-        if sender is not None:
-            self._sent(sender)
-        if future.cancelled():
-            return
-        if error is None:
-            future.set_result(result)
-        elif isinstance(error, ChatError):
-            future.set_exception(error)
-        else:
-            future.set_exception(Unavailable("the store cannot write now; try again"))
 
     def run(
         self, work: Callable[[apsw.Connection], T], told: Callable[[T | None, Exception | None], None], weight: int = 1
@@ -198,7 +159,7 @@ class SqliteStore:
         much of it waits."""
         self._writes.put(lambda writer: work(writer.db), told, weight)
 
-    def _settle(self, committed: list[Committed] | None, outcomes: list[Outcome[_Ticket]]) -> None:
+    def _settle(self, committed: list[Committed] | None, outcomes: list[Outcome[Told]]) -> None:
         try:
             if committed:
                 self._position = committed[-1].position
@@ -258,7 +219,7 @@ class SqliteStore:
         if after is not None and after > self._position:
             await self._settled()  # a reader may have seen it just before this loop was told
             if after > self._position:
-                raise Invalid("unknown cursor: it is not of this server's data; begin anew without one")
+                raise unknown_position()
         return await self._read(lambda reader: reader.feed(user, after, limit), user)
 
     async def receipts(self, conversation: str, viewer: str | None, members_max: int) -> list[Receipt]:
@@ -298,12 +259,6 @@ class SqliteStore:
     async def job_events(self, conversation: str, first: int, last: int) -> list[JobEvent]:
         return await self._read(lambda reader: reader.job_events(conversation, first, last))
 
-    async def unqueued_jobs(self, sinks: Sequence[str], now: int, queued_before: int, limit: int) -> list[Job]:
-        return await self._read(lambda reader: reader.unqueued_jobs(sinks, now, queued_before, limit))
-
-    async def note_queued(self, queued: Sequence[Job], at: int) -> None:
-        await self._write(lambda writer: jobs.note_queued(writer.db, queued, at), len(queued))
-
     async def list_jobs(self, which: JobFilter, limit: int) -> list[JobView]:
         return await self._read(lambda reader: reader.list_jobs(which, limit))
 
@@ -334,27 +289,11 @@ class SqliteStore:
             changed, last = changed + done.changed, done.last
         return changed
 
-    async def lead(self) -> bool:
-        """No other process can have the file."""
-        return True
-
     async def ping(self) -> None:
         await self._write(lambda writer: writer.touch())
 
     async def _read(self, run: Callable[[Reader], T], user: str | None = None) -> T:
-        """What a user reads waits for that user's turn. The host's reads and the server's own need none."""
-        if self._stopping:
-            raise Unavailable("the server is stopping; try again")
-        if self._pending_reads >= self._limits.pending_reads_max:
-            raise Unavailable("the store is too busy; try again")
-        self._pending_reads += 1
-        try:
-            if user is None:
-                return await self._on_thread(run)
-            async with self._read_turns.turn(user):
-                return await self._on_thread(run)
-        finally:
-            self._pending_reads -= 1
+        return await self._admission.read(lambda: self._on_thread(run), user)
 
     def _on_thread(self, run: Callable[[Reader], T]) -> "asyncio.Future[T]":
         if self._closed:  # while it waited for its turn
@@ -375,7 +314,7 @@ class SqliteStore:
 
     async def stop(self) -> None:
         """Refuse what is asked for from now on, and return once what was accepted is settled. `run` goes on."""
-        self._stopping = True
+        self._admission.is_stopping = True
         await self._settled()
 
     async def _settled(self) -> None:
@@ -388,7 +327,7 @@ class SqliteStore:
         """Commit what was accepted, then close the files. Idempotent."""
         if self._closed:
             return
-        self._stopping = self._closed = True
+        self._admission.is_stopping = self._closed = True
         self._job_notices.close()
         await self._writes.close()
         await self._truncation.close()

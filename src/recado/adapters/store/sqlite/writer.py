@@ -14,8 +14,16 @@ import msgspec
 from recado.adapters.store.rows import Detail, Row, encode_detail, event_of
 from recado.adapters.store.sqlite import jobs
 from recado.adapters.store.sqlite.statements import SQL
-from recado.chat.conversation import EMPTY_METADATA
-from recado.chat.errors import Conflict, Forbidden, Invalid, NotFound, TooLarge, no_such_conversation
+from recado.chat.conversation import (
+    EMPTY_METADATA,
+    Description,
+    check_listed,
+    check_member,
+    check_room,
+    described_anew,
+)
+from recado.chat.cursors import PAIR, Cursors, after_reading, may_be_delivered, sought_from
+from recado.chat.errors import id_was_erased, no_such_conversation
 from recado.chat.event import (
     CONVERSATION_CHANGED,
     CONVERSATION_ERASED,
@@ -27,6 +35,7 @@ from recado.chat.event import (
     Committed,
     Event,
 )
+from recado.chat.message import check_change, message_at
 from recado.ports import (
     Changed,
     Delivered,
@@ -41,8 +50,6 @@ from recado.ports import (
 
 _INSERT_EVENT = SQL["insert_event"]
 _ADVANCE_DELIVERED = SQL["advance_delivered_up_to"]
-_SENDERS_SOUGHT_MAX = 100
-_PAIR = 2
 
 
 class _Log:
@@ -116,27 +123,12 @@ class Writer:
 
     def change_message(self, change: MessageChange) -> Changed:
         log = self._log(change.conversation)
-        if change.by is not None and change.by not in log.members:
-            raise no_such_conversation(change.conversation)
-        entry = self._message(log, change.seq)
-        if change.by is not None and entry.sender != change.by:
-            raise Forbidden(f"the message {change.seq} is not yours: a sender may change its own messages")
-        if change.body == entry.body:  # also None, when its body is gone
+        check_member(change.conversation, change.by, log.members)
+        rows: list[Row] = self._execute(SQL["event_at"], (log.key, change.seq)).fetchall()
+        entry = message_at(change.seq, event_of(rows[0]) if rows else None)
+        if not check_change(entry, change.body, change.by, change.changeable_since):
             return Changed(entry, changed=False)
-        if entry.type == DELETED:
-            raise Conflict(f"the message {change.seq} is deleted: it takes no other body")
-        if change.by is not None and entry.at < change.changeable_since:
-            raise Forbidden(f"the message {change.seq} is too old to be changed by its sender")
         return Changed(self._change(log, change), changed=True)
-
-    def _message(self, log: _Log, seq: int) -> Event:
-        rows: list[Row] = self._execute(SQL["event_at"], (log.key, seq)).fetchall()
-        if not rows:
-            raise NotFound(f"there is no message {seq} in this conversation")
-        entry = event_of(rows[0])
-        if entry.id is None:
-            raise Conflict(f"the event {seq} is no message: it cannot be changed")
-        return entry
 
     def _change(self, log: _Log, change: MessageChange) -> Event:
         seq, kind = log.last_seq + 1, DELETED if change.body is None else EDITED
@@ -156,7 +148,7 @@ class Writer:
             self._bring_up_to_date(existing, new)
             return False
         if self._erased(new.id) is not None:
-            raise Conflict(f"conversation {new.id!r} was erased, and its id is never used again: take another one")
+            raise id_was_erased(new.id)
         metadata = EMPTY_METADATA if new.metadata is None else new.metadata
         self._execute(SQL["insert_conversation"], (new.id, new.subject, bytes(metadata).decode(), new.at, new.at))
         log = _Log(self.db.last_insert_rowid(), 0, frozenset(new.members))
@@ -165,18 +157,13 @@ class Writer:
         return True
 
     def _bring_up_to_date(self, log: _Log, new: NewConversation) -> None:
-        if strangers := [user for user in new.members if user not in log.members]:
-            raise Conflict(
-                f"conversation {new.id!r} exists and {', '.join(strangers)} is not a member of it: "
-                "add members with PUT /v1/conversations/{id}/members/{user}"
-            )
-        subject, metadata = self._row("describe_conversation", log.key)
-        wanted_subject = subject if new.subject is None else new.subject
-        wanted_metadata = metadata if new.metadata is None else bytes(new.metadata).decode()
-        if (wanted_subject, wanted_metadata) == (subject, metadata):
+        check_listed(new.id, new.members, log.members)
+        stored = Description(*self._row("describe_conversation", log.key))
+        wanted = described_anew(stored, new.subject, new.metadata)
+        if wanted == stored:
             return
-        self._execute(SQL["update_conversation"], (wanted_subject, wanted_metadata, log.key))
-        detail = Detail(subject=wanted_subject, metadata=msgspec.Raw(wanted_metadata.encode()))
+        self._execute(SQL["update_conversation"], (*wanted, log.key))
+        detail = Detail(subject=wanted.subject, metadata=msgspec.Raw(wanted.metadata.encode()))
         self._append(new.id, log, CONVERSATION_CHANGED, new.creator, new.at, detail, log.members)
 
     def put_member(self, conversation: str, user: str, by: str | None, at: int, members_max: int) -> bool:
@@ -184,8 +171,7 @@ class Writer:
         log = self._log(conversation)
         if user in log.members:
             return False
-        if len(log.members) >= members_max:
-            raise TooLarge(f"conversation {conversation!r} has {members_max} members, which is the most it may have")
+        check_room(conversation, log.members, members_max)
         members = log.members | {user}
         self._execute(SQL["insert_member"], (log.key, user, log.last_seq, log.last_seq + 1))
         self._execute(SQL["delete_departure"], (user, log.key))
@@ -282,16 +268,12 @@ class Writer:
 
     def mark_read(self, conversation: str, user: str, seq: int) -> ReadMark:
         log = self._log(conversation)
-        if user not in log.members:
-            raise no_such_conversation(conversation)
-        if seq > log.last_seq:
-            raise Invalid(f"seq {seq} is past the end of the log, which is {log.last_seq}")
-        (read_up_to,) = self._row("read_up_to", log.key, user)
-        moved = seq > read_up_to
-        if moved:
-            read_up_to = seq
-            self._execute(SQL["set_read_up_to"], (seq, log.key, user))
-        return ReadMark(read_up_to, moved, log.members)
+        check_member(conversation, user, log.members)
+        known = Cursors(*self._row("cursors", log.key, user))
+        cursors = after_reading(known, seq, log.last_seq)
+        if cursors != known:
+            self._execute(SQL["set_cursors"], (*cursors, log.key, user))
+        return ReadMark(cursors.read_up_to, cursors != known, log.members)
 
     def mark_delivered(self, marks: Sequence[DeliveredMark], members_max: int) -> list[Delivered]:
         return [moved for mark in marks if (moved := self._mark_delivered(mark, members_max)) is not None]
@@ -299,13 +281,13 @@ class Writer:
     def _mark_delivered(self, mark: DeliveredMark, members_max: int) -> Delivered | None:
         conversation, user, seq = mark
         log = self._find(conversation)
-        if log is None or user not in log.members or seq > log.last_seq or len(log.members) > members_max:
+        if log is None or not may_be_delivered(user, seq, log.last_seq, log.members, members_max):
             return None
-        if len(log.members) <= _PAIR:  # most conversations: one statement, and the sender is the other one
+        if len(log.members) <= PAIR:  # one statement
             senders = log.members - {user}
         else:
-            (delivered_up_to,) = self._row("delivered_up_to", log.key, user)
-            senders = self._senders(log, max(delivered_up_to, seq - _SENDERS_SOUGHT_MAX), seq) - {user}
+            _, delivered_up_to = self._row("cursors", log.key, user)
+            senders = self._senders(log, sought_from(delivered_up_to, seq), seq) - {user}
         self._execute(_ADVANCE_DELIVERED, (seq, log.key, user))
         if not self.db.changes():
             return None

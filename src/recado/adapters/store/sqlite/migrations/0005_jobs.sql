@@ -9,7 +9,6 @@ CREATE TABLE jobs (
     attempt      INTEGER NOT NULL DEFAULT 0,    -- so often it was claimed
     is_claimed   INTEGER NOT NULL DEFAULT 0,
     is_first     INTEGER NOT NULL,              -- the others of its conversation and sink wait for it
-    queued_at    INTEGER NOT NULL DEFAULT 0,    -- when a queue was given it
     error        TEXT,                          -- of the last attempt that failed
     PRIMARY KEY (sink, conversation, seq)
 ) STRICT, WITHOUT ROWID;

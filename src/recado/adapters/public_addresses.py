@@ -3,7 +3,13 @@
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 _IPV4_AT_THE_END = (IPv6Network("64:ff9b::/96"),)  # NAT64 (RFC 6052)
-_NOT_GLOBAL = (IPv4Network("192.88.99.0/24"),)  # 6to4 relays (RFC 7526)
+# What `is_global` takes for public, in one version of Python or another.
+_NOT_GLOBAL = (
+    IPv4Network("168.63.129.16/32"),  # Azure's own services for the machine that asks
+    IPv4Network("192.0.0.0/24"),  # protocol assignments (RFC 6890), of which Oracle's cloud has its metadata
+    IPv4Network("192.88.99.0/24"),  # 6to4 relays (RFC 7526)
+    IPv6Network("3fff::/20"),  # documentation (RFC 9637)
+)
 
 
 def is_public(address: str) -> bool:
@@ -23,7 +29,7 @@ def _is_public(address: IPv4Address | IPv6Address) -> bool:
             return _is_public(inner)
         if address.is_site_local:
             return False
-    elif any(address in network for network in _NOT_GLOBAL):
+    if any(address in network for network in _NOT_GLOBAL):
         return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 

@@ -98,6 +98,7 @@ CREATE TABLE jobs (
 
 CREATE INDEX jobs_by_due_at ON jobs (sink, due_at, conversation, seq) WHERE NOT is_parked;
 CREATE INDEX jobs_claimed ON jobs (sink, conversation) WHERE is_claimed;
+CREATE INDEX jobs_parked ON jobs (sink, conversation) WHERE is_parked;
 
 CREATE INDEX jobs_to_queue ON jobs (sink, due_at, conversation, seq) WHERE queued_at < due_at;
 

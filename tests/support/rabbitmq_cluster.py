@@ -2,7 +2,7 @@
 
 The nodes share a cookie, a home and an `epmd` of their own, so that a RabbitMQ of the system is left alone; `close`
 ends all of it. They run as whoever starts them, root or not. What Recado asks of a RabbitMQ is not written here:
-`start` is given what `recado broker-config rabbitmq` prints.
+`start` is given what `recado broker-config rabbitmq` prints, and the plugins are those that it names.
 
 The first node starts alone, the others when it is up. Nodes that start for the first time together find no peer, and
 each may make a Raft group of its own for MQTT's client ids (RabbitMQ 3.10): such a node lets no client in.
@@ -10,29 +10,22 @@ each may make a Raft group of its own for MQTT's client ids (RabbitMQ 3.10): suc
 
 import os
 import secrets
-import shutil
-import signal
-import socket
-import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 
-from deploy.services.ports import free_port
+from deploy.services.child_process import ChildProcess, ServiceFailed
+from deploy.services.ports import free_port, is_open
+from deploy.services.programs import output_of, program
+from recado.app.rabbitmq_config import enabled_plugins
 
 NODES = 3
 _SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"  # not the one on the path: that has the system's folders and account
 _START_TIMEOUT_S = 120.0
-_STOP_TIMEOUT_S = 60.0
 _POLL_S = 0.1
-_PLUGINS = ("rabbitmq_auth_backend_http", "rabbitmq_mqtt", "rabbitmq_web_mqtt")
+_NEEDED = "rabbitmq-server (on Debian and Ubuntu: apt-get install rabbitmq-server)"
 # Three schedulers of one core each would spin for two cores; and none is bound to a core, or all three share one.
 _ERLANG = "+S 1:1 +SDcpu 1:1 +SDio 2 +A 2 -kernel inet_dist_use_interface {127,0,0,1}"
 _OWN = ("listeners.tcp = none", "disk_free_limit.absolute = 10MB", "vm_memory_high_watermark.absolute = 400MB")
-
-
-class RabbitmqFailed(Exception):
-    """A node could not be started or asked; the text has what it printed."""
 
 
 class Rabbitmq:
@@ -41,7 +34,8 @@ class Rabbitmq:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._epmd_port = free_port()
-        self._epmd: subprocess.Popen[bytes] | None = None
+        command = [program("epmd", _NEEDED), "-port", str(self._epmd_port), "-address", "127.0.0.1"]
+        self._epmd = ChildProcess("epmd", command, folder / "epmd.log", lambda: is_open(self._epmd_port))
         names = [f"rabbit{number}@127.0.0.1" for number in range(1, NODES + 1)]
         self.nodes = [Node(folder, name, names[0], self._epmd_port) for name in names]
 
@@ -65,17 +59,11 @@ class Rabbitmq:
     def start(self, configuration: str, definitions: str) -> None:
         """Return once the cluster is whole and every node takes MQTT's clients. `configuration` is a rabbitmq.conf
         without listeners, `definitions` what is loaded at the first start."""
-        assert self._epmd is None, "already started"
         _make_home(self._folder)
         self.definitions.write_text(definitions, encoding="utf-8")
         for node in self.nodes:
             node.configure(configuration)
-        self._epmd = subprocess.Popen(
-            [_executable("epmd"), "-port", str(self._epmd_port), "-address", "127.0.0.1"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        self._epmd.start()
         first, *others = self.nodes
         first.start()
         for node in others:
@@ -89,35 +77,34 @@ class Rabbitmq:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not all(node.is_joined(NODES) for node in self.nodes):
             if time.monotonic() > deadline:
-                raise RabbitmqFailed(f"the cluster is not whole:\n{self.log}")
+                raise ServiceFailed(f"the cluster is not whole:\n{self.log}")
             time.sleep(_POLL_S)
 
     def close(self) -> None:
         """End it whatever state it is in."""
         for node in self.nodes:
             node.close()
-        if self._epmd is not None:
-            self._epmd.kill()
-            self._epmd.wait()
-            self._epmd = None
+        self._epmd.close()
 
 
-class Node:
-    """One node: it keeps its name, its ports and its data from one start to the next."""
+class Node(ChildProcess):
+    """One node: it keeps its name, its ports and its data from one start to the next, which joins it to the others
+    again."""
 
     def __init__(self, home: Path, name: str, first: str, epmd_port: int) -> None:
-        self.name = name
         self.mqtt_port, self.ws_port, self._erlang_port = free_port(), free_port(), free_port()
         self._home = home
         self._folder = home / name.partition("@")[0]
         self._peers = list(dict.fromkeys([first, name]))
         self._epmd_port = epmd_port
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def log(self) -> str:
-        path = self._folder / "rabbitmq.log"
-        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        super().__init__(
+            name,
+            [_SERVER],
+            self._folder / "rabbitmq.log",
+            lambda: is_open(self.mqtt_port) and is_open(self.ws_port),
+            environment=self._whole_environment(name),
+            start_timeout_s=_START_TIMEOUT_S,
+        )
 
     @property
     def ws_url(self) -> str:
@@ -134,56 +121,7 @@ class Node:
         ]
         text = "\n".join([configuration, *own, ""])
         (self._folder / "rabbitmq.conf").write_text(text, encoding="utf-8")
-        (self._folder / "enabled_plugins").write_text(f"[{','.join(_PLUGINS)}].\n", encoding="ascii")
-
-    def start(self) -> None:
-        """Return once it takes MQTT's clients."""
-        self.begin()
-        self.wait_until_ready()
-
-    def begin(self) -> None:
-        assert self._process is None, "already started"
-        with (self._folder / "rabbitmq.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [_SERVER],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self._folder,
-                env=self._environment(),
-                start_new_session=True,  # a shell and Erlang's processes: they are killed together
-            )
-
-    def wait_until_ready(self) -> None:
-        process, deadline = self._running(), time.monotonic() + _START_TIMEOUT_S
-        while not (_listens(self.mqtt_port) and _listens(self.ws_port)):
-            if process.poll() is not None or time.monotonic() > deadline:
-                self.close()
-                raise RabbitmqFailed(f"{self.name} did not start:\n{self.log}")
-            time.sleep(_POLL_S)
-
-    def stop(self) -> None:
-        """Leave the cluster in good order; restart joins it again."""
-        process = self._running()
-        process.send_signal(signal.SIGTERM)
-        process.wait(_STOP_TIMEOUT_S)
-        self._process = None
-
-    def kill(self) -> None:
-        """SIGKILL to all of its processes at once, as a crash would have it."""
-        process = self._running()
-        with suppress(ProcessLookupError):  # it has ended by itself
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        self._process = None
-
-    def restart(self) -> None:
-        """Start it again where it was stopped or killed: on the same ports and data."""
-        self.start()
-
-    def close(self) -> None:
-        if self._process is not None:
-            self.kill()
+        (self._folder / "enabled_plugins").write_text(enabled_plugins(), encoding="ascii")
 
     def is_joined(self, nodes: int) -> bool:
         """Whether it sees that many nodes, and as many share the register of client ids and know its leader."""
@@ -195,19 +133,10 @@ class Node:
         """Have the node call a function of Erlang's; returns what comes out, as Erlang writes it."""
         environment = {**os.environ, "ERL_EPMD_PORT": str(self._epmd_port)}
         cookie = (self._home / ".erlang.cookie").read_text(encoding="ascii")
-        done = subprocess.run(
-            [_erl_call(), "-c", cookie, "-name", self.name, "-a", f"{module} {function} {arguments}"],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment,
-            timeout=_STOP_TIMEOUT_S,
-        )
-        if done.returncode:
-            raise RabbitmqFailed(f"{self.name} did not answer: {done.stderr.strip()}")
-        return done.stdout
+        command = [_erl_call(), "-c", cookie, "-name", self.name, "-a", f"{module} {function} {arguments}"]
+        return output_of(command, environment=environment)
 
-    def _environment(self) -> dict[str, str]:
+    def _whole_environment(self, name: str) -> dict[str, str]:
         folder = self._folder
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "ERL_"))},
@@ -223,16 +152,12 @@ class Node:
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_LOG_BASE": str(folder),
             "RABBITMQ_MNESIA_BASE": str(folder / "data"),
-            "RABBITMQ_NODENAME": self.name,
+            "RABBITMQ_NODENAME": name,
             "RABBITMQ_PID_FILE": str(folder / "pid"),
             "RABBITMQ_SCHEDULER_BIND_TYPE": "u",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _ERLANG,
             "RABBITMQ_USE_LONGNAME": "true",
         }
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        assert self._process is not None, f"{self.name} is not started"
-        return self._process
 
 
 def _make_home(folder: Path) -> None:
@@ -245,21 +170,6 @@ def _make_home(folder: Path) -> None:
         cookie.chmod(0o400)
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 def _erl_call() -> str:
     """It belongs to Erlang's runtime and is on no path."""
-    found = sorted(Path("/usr/lib/erlang").glob("erts-*/bin/erl_call"))
-    if not found:
-        raise RabbitmqFailed("Erlang is not here: on Debian and Ubuntu, apt-get install rabbitmq-server")
-    return str(found[-1])
-
-
-def _executable(name: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        raise RabbitmqFailed(f"{name} is not here: on Debian and Ubuntu, apt-get install rabbitmq-server")
-    return path
+    return program("erl_call", _NEEDED, Path("/usr/lib/erlang").glob("erts-*/bin"))
