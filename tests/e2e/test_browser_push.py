@@ -231,6 +231,7 @@ def test_a_conversation_is_muted_and_unmuted_in_its_head_and_the_list_shows_it(a
 
     ana.page.reload()
     expect(item.get_by_test_id("muted")).to_be_visible()
+    expect(button).to_have_accessible_name("Unmute this conversation")
     button.press("Enter")
     expect(item.get_by_test_id("muted")).to_have_count(0)
     assert "muted" not in ana.server.api(ana.user).call("GET", f"/conversations/{ana.conversation}").expect(200)
