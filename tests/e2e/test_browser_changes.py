@@ -223,6 +223,33 @@ def tab_back_to(page: Page, test_id: str) -> None:
     raise AssertionError(f"Shift+Tab never reached {test_id}")
 
 
+def test_a_message_that_comes_in_leaves_the_menu_open_at_its_message_until_that_is_scrolled_away(
+    ana: Page, sent: str, demo: Demo
+) -> None:
+    open_menu(ana, sent)
+    was_at = top_of_menu_button(ana, sent)
+
+    comes = "\n".join([new_body("Enquanto isso"), *("linha" for _ in range(8))])
+    demo.apis["bruno"].send(demo.conversation, comes)
+    expect(message(ana, comes.splitlines()[0])).to_be_visible()
+
+    assert top_of_menu_button(ana, sent) < was_at
+    expect(ana.get_by_test_id("menu-edit")).to_be_focused()
+    menu = ana.get_by_test_id("message-menu").bounding_box()
+    assert menu is not None
+    assert abs(menu["y"] - top_of_menu_button(ana, sent)) < menu["height"] + 40
+
+    for number in range(3):
+        demo.apis["bruno"].send(demo.conversation, "\n".join([f"mais {number}", *("linha" for _ in range(12))]))
+    expect(ana.get_by_test_id("message-menu")).to_be_hidden()
+
+
+def top_of_menu_button(page: Page, body: str) -> float:
+    box = stored(page, body).get_by_test_id("message-menu-button").bounding_box()
+    assert box is not None
+    return box["y"]
+
+
 def test_on_a_phone_the_menu_is_there_without_a_mouse_and_everything_fits(
     demo: Demo, open_page: OpenPage, ana: Page, sent: str
 ) -> None:

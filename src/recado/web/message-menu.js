@@ -73,6 +73,21 @@ export class MessageMenu {
     if (hadFocus) nextFocus.focus({ preventScroll: true });
   }
 
+  /**
+   * The list has moved under the menu: a message came in, or somebody scrolls. The menu stays with its message until
+   * that is out of sight.
+   *
+   * @param {HTMLElement} frame
+   */
+  follow(frame) {
+    if (!this.opened) return;
+    const { opener } = this.opened;
+    const button = opener.getBoundingClientRect();
+    const view = frame.getBoundingClientRect();
+    if (button.bottom < view.top || button.top > view.bottom) this.close();
+    else this.place(opener);
+  }
+
   /** Below the button, or above it where there is no room. @param {HTMLButtonElement} opener */
   place(opener) {
     const frame = /** @type {HTMLElement} */ (this.menu.offsetParent).getBoundingClientRect();

@@ -39,10 +39,7 @@ export class TimelineView {
     this.canChange = true; // whether own messages have their menu
     this.atEnd = true;
     this.unseen = 0;
-    this.frame.onscroll = () => {
-      this.menu.close();
-      this.scrolled();
-    };
+    this.frame.onscroll = () => this.scrolled();
     this.list.onkeydown = (event) => this.moved(event);
     this.pill.onclick = () => this.toEnd();
     new ResizeObserver(() => this.atEnd && this.toEnd()).observe(this.frame);
@@ -100,6 +97,7 @@ export class TimelineView {
       this.hooks.onEnd();
     }
     if (scrollTop < NEAR_START_PX) this.hooks.onNearStart();
+    this.menu.follow(this.frame);
     this.showPill();
   }
 
