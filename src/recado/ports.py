@@ -420,9 +420,15 @@ class QueueOutbox(Protocol):
     on_jobs: Callable[[], None]
     """Called on the event loop when there may be jobs that nobody has claimed, whichever process made them."""
 
-    async def unqueued_jobs(self, sinks: Sequence[str], now: int, queued_before: int, limit: int) -> list[Job]:
-        """Jobs that are due at `now`, or whose lease has expired, and that no queue has been given since they were; and
-        those that none has been given since `queued_before`, unless that is 0. The oldest first; none that is dead."""
+    async def unqueued_jobs(self, sinks: Sequence[str], now: int, limit: int) -> list[Job]:
+        """Jobs that are due at `now`, or whose lease has expired, and that no queue has been given since they were. The
+        oldest first; none that is dead."""
+
+    async def jobs_queued_before(
+        self, sinks: Sequence[str], now: int, before: int, after: Job | None, limit: int
+    ) -> list[Job]:
+        """The others that are due at `now`: a queue has been given them, but none since `before`. They stand in an
+        order of the store's own, in which `after` is the last one of the page before; none that is dead."""
 
     async def note_queued(self, jobs: Sequence[Job], at: int) -> None:
         """A queue has been given them."""

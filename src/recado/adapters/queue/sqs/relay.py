@@ -54,6 +54,7 @@ class Relay:
                 if not await self._store.lead():
                     await asyncio.sleep(self._limits.queue_relay_interval_ms / 1000)
                     continue
+                await self._relay_what_is_lost()
                 while await self._relay_some():
                     pass
             except SqsAway:  # the client says so by itself
@@ -78,9 +79,32 @@ class Relay:
 
     async def _relay_some(self) -> bool:
         """True if there may be more. Raises SqsAway, and Unavailable if the store is."""
-        now, most, begun_at = self._now_ms(), self._limits.queue_relay_jobs_max, self._loop.time()
-        lost_before = self._lost_before(now)
-        jobs = await self._store.unqueued_jobs(self._sinks, now, lost_before, most)
+        now, most = self._now_ms(), self._limits.queue_relay_jobs_max
+        jobs = await self._store.unqueued_jobs(self._sinks, now, most)
+        await self._tell_of(jobs, now)
+        return len(jobs) == most
+
+    async def _relay_what_is_lost(self) -> None:
+        """After an outage, and else now and then: it costs the store a walk over all jobs. New ones do not wait for it.
+        Raises what `_relay_some` does; then the next walk finds what this one has not told of."""
+        begun_at, now, most = self._loop.time(), self._now_ms(), self._limits.queue_relay_jobs_max
+        before = self._lost_before(now)
+        after: Job | None = None
+        while before and (jobs := await self._store.jobs_queued_before(self._sinks, now, before, after, most)):
+            await self._tell_of(jobs, self._now_ms())
+            after = jobs[-1]
+            await self._relay_some()
+        if before:
+            self._checked_at = begun_at
+
+    def _lost_before(self, now: int) -> int:
+        """Messages of an earlier time may be lost; 0 for not to look for those."""
+        lost_at, requeue_s = self._client.lost_at, self._limits.queue_requeue_s
+        if lost_at > self._checked_at:
+            return now - int(1000 * min(self._loop.time() - lost_at, requeue_s))
+        return now - 1000 * requeue_s if self._loop.time() - self._checked_at > requeue_s / 2 else 0
+
+    async def _tell_of(self, jobs: Sequence[Job], now: int) -> None:
         named = list({job.lane: job for job in jobs}.values())  # whoever looks finds the others
         sent = [job for batch in await asyncio.gather(*map(self._send, batches(named))) for job in batch]
         _SENT.inc(len(sent))
@@ -89,17 +113,6 @@ class Relay:
             await self._store.note_queued([job for job in jobs if job.lane in lanes], now)
         if len(sent) < len(named):
             raise SqsAway
-        if lost_before and len(jobs) < most:
-            self._checked_at = begun_at
-        return len(jobs) == most
-
-    def _lost_before(self, now: int) -> int:
-        """Messages of an earlier time may be lost; 0 for not to look for those. That costs the store a walk over all
-        jobs, so it is done after an outage, and else now and then."""
-        lost_at, requeue_s = self._client.lost_at, self._limits.queue_requeue_s
-        if lost_at > self._checked_at:
-            return now - int(1000 * min(self._loop.time() - lost_at, requeue_s))
-        return now - 1000 * requeue_s if self._loop.time() - self._checked_at > requeue_s / 2 else 0
 
     async def _send(self, jobs: Sequence[Job]) -> list[Job]:
         """Those that SQS has now."""

@@ -125,8 +125,15 @@ async def events(db: Db, conversation: str, first: int, last: int) -> list[JobEv
 # For queues
 
 
-async def unqueued(db: Db, sinks: Sequence[str], now: int, queued_before: int, limit: int) -> list[Job]:
-    return [Job(*row) for row in await db.fetch(SQL["unqueued_jobs"], sinks, now, queued_before, limit)]
+async def unqueued(db: Db, sinks: Sequence[str], now: int, limit: int) -> list[Job]:
+    return [Job(*row) for row in await db.fetch(SQL["unqueued_jobs"], sinks, now, limit)]
+
+
+async def queued_before(
+    db: Db, sinks: Sequence[str], now: int, before: int, after: Job | None, limit: int
+) -> list[Job]:
+    place = ("", "", 0) if after is None else (after.sink, after.conversation, after.seq)  # no sink's name is empty
+    return [Job(*row) for row in await db.fetch(SQL["jobs_queued_before"], sinks, now, before, *place, limit)]
 
 
 async def note_queued(db: Db, jobs: Sequence[Job], at: int) -> None:

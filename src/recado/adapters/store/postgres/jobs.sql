@@ -207,21 +207,25 @@ LEFT JOIN events AS t ON t.conversation = c.key AND t.seq = e.target
 WHERE c.id = $1 ORDER BY e.seq;
 
 -- unqueued_jobs: the oldest that are due, or whose lease has expired, and that no queue has been given since; which an
--- index has. If a time is asked for, some of those too that none has been given since then
+-- index has
 SELECT oldest.sink, c.id, oldest.seq FROM (
     SELECT first.* FROM unnest($1::text[]) AS asked (sink) CROSS JOIN LATERAL (
         SELECT sink, conversation, seq, created_at FROM jobs
         WHERE jobs.sink = asked.sink AND due_at <= $2 AND queued_at < due_at
-        ORDER BY due_at, conversation, seq LIMIT $4
+        ORDER BY due_at, conversation, seq LIMIT $3
     ) AS first
-    UNION (
-        SELECT sink, conversation, seq, created_at FROM jobs
-        WHERE $3::bigint > 0 AND sink = ANY ($1::text[]) AND due_at <= $2 AND queued_at < $3
-        ORDER BY sink, conversation, seq LIMIT $4
-    )
-    ORDER BY created_at, sink, conversation, seq LIMIT $4
+    ORDER BY created_at, sink, conversation, seq LIMIT $3
 ) AS oldest JOIN conversations AS c ON c.key = oldest.conversation
 ORDER BY oldest.created_at, oldest.sink, oldest.conversation, oldest.seq;
+
+-- jobs_queued_before: a page of the walk over those that are due, and that a queue was last given before a time
+SELECT page.sink, c.id, page.seq FROM (
+    SELECT sink, conversation, seq FROM jobs
+    WHERE sink = ANY ($1::text[]) AND due_at <= $2 AND queued_at >= due_at AND queued_at < $3
+        AND (sink, conversation, seq) > ($4::text, (SELECT key FROM conversations WHERE id = $5), $6::bigint)
+    ORDER BY sink, conversation, seq LIMIT $7
+) AS page JOIN conversations AS c ON c.key = page.conversation
+ORDER BY page.sink, page.conversation, page.seq;
 
 -- note_queued: a queue has been given them
 WITH locked AS (

@@ -201,8 +201,13 @@ class PostgresStore:
     async def job_events(self, conversation: str, first: int, last: int) -> list[JobEvent]:
         return await self.on_connection(lambda db: job_rows.events(db, conversation, first, last))
 
-    async def unqueued_jobs(self, sinks: Sequence[str], now: int, queued_before: int, limit: int) -> list[Job]:
-        return await self.on_connection(lambda db: job_rows.unqueued(db, sinks, now, queued_before, limit))
+    async def unqueued_jobs(self, sinks: Sequence[str], now: int, limit: int) -> list[Job]:
+        return await self.on_connection(lambda db: job_rows.unqueued(db, sinks, now, limit))
+
+    async def jobs_queued_before(
+        self, sinks: Sequence[str], now: int, before: int, after: Job | None, limit: int
+    ) -> list[Job]:
+        return await self.on_connection(lambda db: job_rows.queued_before(db, sinks, now, before, after, limit))
 
     async def note_queued(self, jobs: Sequence[Job], at: int) -> None:
         await self.on_connection(lambda db: job_rows.note_queued(db, jobs, at))
