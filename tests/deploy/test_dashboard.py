@@ -14,14 +14,19 @@ import yaml
 
 from deploy.services.child_process import running
 from deploy.services.ports import free_ports
+from deploy.services.postgres import Postgres
+from deploy.services.sqs import CREDENTIALS, Sqs
 from tests.support.connection import Login
-from tests.support.metrics import get_text
+from tests.support.metrics import get_text, wait_for
 from tests.support.paho_python import PahoPython
-from tests.support.server import Server
+from tests.support.push_service import PUSH_OPTIONS
+from tests.support.server import API_KEY, SECRET, Server
+from tests.support.worker import WorkerProcess
 
 DASHBOARD = json.loads((Path(__file__).parents[2] / "deploy" / "grafana" / "recado.json").read_text(encoding="utf-8"))
 ALERTS = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "prometheus-alerts.yml").read_text(encoding="utf-8"))
 PROMETHEUS = (Path(__file__).parents[2] / "deploy" / "prometheus.yml").read_text(encoding="utf-8")
+WEBHOOK_SECRET = "a-webhook-secret-of-the-tests-of-32-bytes-or-more"
 SAMPLE = re.compile(r"^([a-z_]+)(?:\{(.*)\})? \S+$", re.MULTILINE)
 LABEL = re.compile(r'(\w+)="')
 SELECTOR = re.compile(r"\b([a-z_]+)\{")
@@ -36,19 +41,37 @@ def targets() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def exported(shared_server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """The labels of each sample, of a server with MQTT in it and of one with a broker and a sink, both of them used."""
+def exported(
+    shared_server: Server, postgres: Postgres, sqs: Sqs, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, set[str]]:
+    """The labels of each sample, of a server with MQTT in it, and of one with a worker that has all that is behind
+    the commit, all of them used."""
     folder = tmp_path_factory.mktemp("dashboard")
-    broker = f"--broker=mqtt://recado:password@127.0.0.1:{free_ports(1)[0]}"
-    with running(Server.serve(folder, broker, f"--capture-file={folder / 'events.jsonl'}")) as other:
-        for server in (shared_server, other):
+    broker, webhook = free_ports(2)  # nobody is there
+    sqs.create_queue("dashboard")
+    options = (
+        f"--broker=mqtt://recado:password@127.0.0.1:{broker}",
+        *(
+            f"--webhook-url=http://127.0.0.1:{webhook}",
+            "--webhook-private",
+            f"--capture-file={folder / 'events.jsonl'}",
+        ),
+        *(f"--database={postgres.create_database('dashboard')}", f"--queue={sqs.url('dashboard')}", *PUSH_OPTIONS),
+    )
+    keys = {"RECADO_SECRET": SECRET, "RECADO_API_KEY": API_KEY, "RECADO_WEBHOOK_SECRET": WEBHOOK_SECRET, **CREDENTIALS}
+    with (
+        running(Server(folder, "serve", options, keys)) as node,
+        running(WorkerProcess.of(folder, *options, environment=keys)) as worker,
+    ):
+        for server in (shared_server, node):
             conversation = server.host_api.create_conversation(["ana", "bruno"])
             server.api("ana").send(conversation, "Chegou!")
             server.api("ana").call("GET", "/conversations/nobodys").expect(404)
         client = PahoPython(Login(shared_server.mqtt_port, shared_server.ws_url, "ana", "no token"))
         assert client.connect() != 0
         client.close()
-        pages = get_text(shared_server, "/metrics") + get_text(other, "/metrics")
+        wait_for(lambda: 'recado_job_seconds_count{sink="capture' in get_text(worker, "/metrics"))
+        pages = "".join(get_text(process, "/metrics") for process in (shared_server, node, worker))
     samples: defaultdict[str, set[str]] = defaultdict(set)
     for name, labels in SAMPLE.findall(pages):
         samples[name] |= set(LABEL.findall(labels))
